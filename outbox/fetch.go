@@ -1,0 +1,83 @@
+package outbox
+
+import (
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
+)
+
+// Request says what one fetch brings. Everything in it is read in one
+// snapshot, which is the position reached.
+type Request struct {
+	// From is the position of the asker: events of transactions that it covers
+	// are left out. The zero Position asks for no events; the header then tells
+	// what a load needs to know of the outbox.
+	From Position
+	// Reload lists tables, by their index, to be read whole. They are locked
+	// (ACCESS SHARE) before the snapshot is taken: a TRUNCATE or a rewrite that
+	// committed in between would otherwise read as an empty table.
+	Reload []int
+	// Reread lists tables, by their index, whose Reload events by key are to be
+	// resolved by reading those rows; locked like Reload.
+	Reread []int
+	// DrawXid draws a transaction id after the snapshot was taken (Header.Drawn).
+	DrawXid bool
+	// Catalogue asks for Header.Fingerprints, which a reload always brings.
+	Catalogue bool
+}
+
+// Header is what a fetch learns besides events, in the same snapshot.
+type Header struct {
+	// Began is this process's clock just before the request was sent: whatever
+	// had been committed by then is in the snapshot.
+	Began time.Time
+	// Snapshot is pg_current_snapshot() of the fetch.
+	Snapshot Position
+	// LastSeq is the highest sequence number handed out so far, read after the
+	// snapshot was taken; 0 if none was.
+	LastSeq int64
+	// Horizon is the transaction id below which events may have been trimmed.
+	Horizon uint64
+	// History names the run of the outbox; another one means that positions and
+	// tokens of before say nothing any more.
+	History uuid.UUID
+	// Drawn is the transaction id that Request.DrawXid asked for, else 0.
+	Drawn uint64
+	// HighestXid and Newest are filled where Request.From is zero: the highest
+	// transaction id visible in the outbox (0 if it is empty) and its newest
+	// thousand transactions.
+	HighestXid uint64
+	Newest     []Anchor
+	// Fingerprints has one text for each table: whatever in the catalogue bears
+	// on its data or its capture. Filled where Request asks for it, else nil.
+	Fingerprints []string
+}
+
+// Sink takes what a fetch brings, in this order: Begin, Problem, Event in order of
+// Seq, Load, Reread. An error from any of them ends the fetch and is returned by it.
+// The rows are good until the method returns.
+type Sink interface {
+	// Begin comes first and once.
+	Begin(h *Header) error
+	// Problem says why a table of Request.Reload cannot be kept right (gone, not
+	// tracked, a column missing, no right to read). It is not loaded then. The fetch goes on.
+	Problem(table int, err error) error
+	// Event brings one event. table is -1 for a table that is not followed,
+	// whose row is not decoded; row is nil where the event has no document.
+	Event(table int, ev *Event, row pgx.CollectableRow) error
+	// Load brings one row of a table of Request.Reload. A table that had no
+	// Problem is complete when the fetch returns nil, also one without rows.
+	Load(table int, row pgx.CollectableRow) error
+	// Reread brings, for a Reload event by key of a table of Request.Reread, the
+	// row as it stands in the snapshot, or nil if it is not there. key holds
+	// the key's columns only: scanning leaves other destinations untouched.
+	Reread(table int, key, row pgx.CollectableRow) error
+}
+
+// Token names a transaction within a history: the proof of a write that any
+// node can wait for.
+type Token struct {
+	History uuid.UUID
+	Xid     uint64
+}

@@ -1,0 +1,36 @@
+package replay
+
+import (
+	"context"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// Source opens sessions on the log. The engine does no I/O but through it, so
+// that order, gaps and failures are tested against a fake.
+type Source interface {
+	// Open connects: first the bell, then the fetches, so that nothing that
+	// commits after Open has returned goes unheard. It refuses what cannot be
+	// followed at all (a standby, a schema of another version, another cluster
+	// than the outbox was installed in).
+	Open(ctx context.Context) (Session, error)
+}
+
+// Session is one life of the connections to the log. Its methods are called
+// by one goroutine, and never again after one of them has failed, but for Close.
+type Session interface {
+	// Rings tells that there may be something to fetch. It is a hint: it may
+	// come late, twice, forged or not at all. It is never closed.
+	Rings() <-chan struct{}
+	// Lost is closed when the bell's connection has ended.
+	Lost() <-chan struct{}
+	// Bell names the doorbell in use: "notify", "poll".
+	Bell() string
+	// Missing returns those of the anchors that the outbox does not hold with
+	// the same transaction id, sequence number and time.
+	Missing(ctx context.Context, anchors []outbox.Anchor) ([]outbox.Anchor, error)
+	// Fetch brings one cut to the sink.
+	Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error
+	// Close ends the connections and waits for whatever the session runs.
+	Close()
+}
