@@ -1,0 +1,289 @@
+package triggers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// schemaFiles make the schema, in this order.
+var schemaFiles = []string{"schema.sql", "capture.sql", "announce.sql", "rights.sql"}
+
+// installer is one run: the SQL goes to the server, or to a writer.
+type installer struct {
+	Options
+	db DB
+}
+
+// Install makes the schema, or brings it up to this package's version, and
+// puts capture on the tables, named as SQL writes them. It may be run again at
+// any time, and mends what has drifted. It is safe on a busy database: one
+// table per transaction, each wait for a lock bounded by LockTimeout and tried again.
+//
+// A table that cannot be kept right is refused with a *RefusedError; the
+// others are installed all the same, and all errors are joined.
+func Install(ctx context.Context, db DB, o Options, tables ...string) error {
+	in := &installer{Options: o.withDefaults(), db: db}
+	if err := in.schema(ctx); err != nil {
+		return err
+	}
+	errs := []error{in.forgetGone(ctx)}
+	for _, name := range tables {
+		errs = append(errs, in.table(ctx, name))
+	}
+	return errors.Join(errs...)
+}
+
+// NewHistory empties the outbox by DELETE, draws a new history id and takes
+// this cluster's identity: for an outbox that came with a dump restored into another cluster, or
+// through pg_upgrade. Every node loads its tables again.
+func NewHistory(ctx context.Context, db DB, o Options) error {
+	in := &installer{Options: o.withDefaults(), db: db}
+	if _, err := installedVersion(ctx, db, in.Schema); err != nil {
+		return err
+	}
+	return in.tx(ctx, "start a new history", func(tx pgx.Tx) error {
+		return in.run(ctx, tx, "new_history.sql", in.vars())
+	})
+}
+
+// schema makes or upgrades the schema, and sets the bell.
+func (in *installer) schema(ctx context.Context) error {
+	version, err := installedVersion(ctx, in.db, in.Schema)
+	if err != nil && !errors.Is(err, ErrNotInstalled) {
+		return err
+	}
+	if version > Version {
+		return fmt.Errorf("%w: schema %s has version %d, this program knows %d: install with a newer one", ErrNewerSchema, in.Schema, version, Version)
+	}
+	bell, err := in.bell(ctx, version > 0)
+	if err != nil {
+		return err
+	}
+	return in.tx(ctx, "install the schema", func(tx pgx.Tx) error {
+		for _, f := range schemaFiles {
+			if err := in.run(ctx, tx, f, in.vars()); err != nil {
+				return err
+			}
+		}
+		if bell != "" {
+			return in.run(ctx, tx, bell, in.vars())
+		}
+		return nil
+	})
+}
+
+// bell is the file to run so that the bell is as the options want it; "" if
+// it is so already. CREATE TRIGGER on the outbox would stop its writers.
+func (in *installer) bell(ctx context.Context, installed bool) (string, error) {
+	want, is := in.Bell, BellDefault
+	if installed {
+		var rings bool
+		err := in.db.QueryRow(ctx, `select exists (select from pg_trigger where tgname = 'lockstep_announce' and tgenabled = 'A'
+			and tgrelid = to_regclass($1))`, pgx.Identifier{in.Schema, "outbox"}.Sanitize()).Scan(&rings)
+		if err != nil {
+			return "", fmt.Errorf("triggers: look for the bell: %w", err)
+		}
+		is = BellOff
+		if rings {
+			is = BellNotify
+		}
+		if want == BellDefault {
+			if err := in.db.QueryRow(ctx, "select bell from "+pgx.Identifier{in.Schema, "meta"}.Sanitize()).Scan(&want); err != nil {
+				return "", fmt.Errorf("triggers: read the bell: %w", err)
+			}
+		}
+	} else if want == BellDefault {
+		var prepared int
+		if err := in.db.QueryRow(ctx, "select current_setting('max_prepared_transactions')::int").Scan(&prepared); err != nil {
+			return "", fmt.Errorf("triggers: read max_prepared_transactions: %w", err)
+		}
+		want = BellNotify
+		if prepared > 0 {
+			want = BellOff
+			in.Logger.Info("the bell stays off, since max_prepared_transactions is above 0 and NOTIFY forbids PREPARE TRANSACTION: nodes will poll")
+		}
+	}
+	switch want {
+	case is:
+		return "", nil
+	case BellNotify:
+		return "bell_on.sql", nil
+	case BellOff:
+		return "bell_off.sql", nil
+	}
+	return "", fmt.Errorf("triggers: bell %q: want %q or %q", want, BellNotify, BellOff)
+}
+
+// installedVersion is the version in the schema's meta; ErrNotInstalled where
+// there is none.
+func installedVersion(ctx context.Context, q querier, schema string) (int, error) {
+	var version int
+	meta := pgx.Identifier{schema, "meta"}.Sanitize()
+	err := q.QueryRow(ctx, "select version from "+meta).Scan(&version)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"), errors.Is(err, pgx.ErrNoRows):
+		return 0, fmt.Errorf("%w (schema %s): run lockstep install", ErrNotInstalled, schema)
+	case err != nil:
+		return 0, fmt.Errorf("triggers: read the schema's version: %w", err)
+	}
+	return version, nil
+}
+
+// table puts capture on one table, in a transaction of its own.
+func (in *installer) table(ctx context.Context, name string) error {
+	t, err := lookUp(ctx, in.db, in.Options, name)
+	if err != nil {
+		return err
+	}
+	if right, err := in.isRight(ctx, t); err != nil || right {
+		return err
+	}
+	return in.tx(ctx, "put capture on "+t.Quoted, func(tx pgx.Tx) error {
+		if in.Print == nil {
+			// Whoever wrote the table before us has committed once we have the lock,
+			// and what it is may have changed while we waited.
+			if _, err := tx.Exec(ctx, "lock table "+pgx.Identifier{t.Schema, t.Name}.Sanitize()+" in share row exclusive mode"); err != nil {
+				return fmt.Errorf("triggers: lock table %s: %w", t.Quoted, err)
+			}
+			if t, err = lookUp(ctx, tx, in.Options, name); err != nil {
+				return err
+			}
+		}
+		return in.attach(ctx, tx, t)
+	})
+}
+
+func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
+	vars := in.varsFor(t.Schema, t.Name)
+	steps := []string{"grant_owner.sql", "attach_statement.sql"}
+	if t.Mode == "row" {
+		steps[1] = "attach_row.sql"
+	}
+	for _, f := range steps {
+		if err := in.run(ctx, tx, f, vars); err != nil {
+			return err
+		}
+	}
+	for _, p := range t.Partitions {
+		if err := in.run(ctx, tx, "attach_partition.sql", in.varsFor(p.Schema, p.Name)); err != nil {
+			return err
+		}
+	}
+	vars["relation"], vars["mode"], vars["keys"] = t.Quoted, t.Mode, "{"+strings.Join(quoteAll(t.Key), ",")+"}"
+	return in.run(ctx, tx, "register.sql", vars)
+}
+
+// quoteAll quotes the elements of an array constant.
+func quoteAll(names []string) []string {
+	quoted := make([]string, len(names))
+	for i, n := range names {
+		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(n) + `"`
+	}
+	return quoted
+}
+
+// isRight reports whether nothing needs to be done: no lock is taken then.
+func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
+	if in.Print != nil {
+		return false, nil
+	}
+	var name, mode string
+	err := in.db.QueryRow(ctx, "select name, mode from "+pgx.Identifier{in.Schema, "tables"}.Sanitize()+" where relid = $1", t.OID).Scan(&name, &mode)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("triggers: read the register: %w", err)
+	}
+	found, err := Inspect(ctx, in.db, in.Options)
+	if err != nil {
+		return false, err
+	}
+	for _, f := range found {
+		if f.Table == name {
+			return false, nil
+		}
+	}
+	return mode == t.Mode, nil
+}
+
+// forgetGone drops tables from the register that are not there any more.
+func (in *installer) forgetGone(ctx context.Context) error {
+	if in.Print != nil {
+		return nil
+	}
+	_, err := in.db.Exec(ctx, "delete from "+pgx.Identifier{in.Schema, "tables"}.Sanitize()+
+		" t where not exists (select from pg_class c where c.oid = t.relid)")
+	if err != nil {
+		return fmt.Errorf("triggers: drop tables that are gone from the register: %w", err)
+	}
+	return nil
+}
+
+// run renders one file and runs or prints it.
+func (in *installer) run(ctx context.Context, tx pgx.Tx, file string, vars map[string]string) error {
+	sql, err := render(file, vars)
+	if err != nil {
+		return err
+	}
+	if in.Print != nil {
+		_, err := fmt.Fprintf(in.Print, "%s\n", strings.TrimRight(sql, "\n"))
+		return err
+	}
+	if _, err := tx.Conn().PgConn().Exec(ctx, sql).ReadAll(); err != nil {
+		return fmt.Errorf("triggers: %s: %w", file, err)
+	}
+	return nil
+}
+
+// tx runs fn in a transaction whose waits for locks are bounded, and tries
+// again when a lock was not to be had. When printing it prints the frame.
+func (in *installer) tx(ctx context.Context, what string, fn func(pgx.Tx) error) error {
+	timeout := fmt.Sprintf("set local lock_timeout = %d;", in.LockTimeout.Milliseconds())
+	if in.Print != nil {
+		fmt.Fprintf(in.Print, "-- %s\nbegin;\n%s\n", what, timeout)
+		if err := fn(nil); err != nil {
+			return err
+		}
+		_, err := io.WriteString(in.Print, "commit;\n\n")
+		return err
+	}
+	var err error
+	for try := range in.Retries + 1 {
+		if err = in.try(ctx, timeout, fn); !isLockTimeout(err) {
+			return err
+		}
+		in.Logger.Info("waiting for a lock", "to", what, "try", try+1)
+		pause := time.Duration(min(1<<try, 32)) * 100 * time.Millisecond
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("triggers: %s: %w", what, ctx.Err())
+		case <-time.After(pause/2 + rand.N(pause)):
+		}
+	}
+	return fmt.Errorf("triggers: %s: %w in %d tries of %s (a long transaction writes the table): %w", what, ErrLocked, in.Retries+1, in.LockTimeout, err)
+}
+
+func (in *installer) try(ctx context.Context, timeout string, fn func(pgx.Tx) error) error {
+	return pgx.BeginFunc(ctx, in.db, func(tx pgx.Tx) error {
+		// One install at a time: CREATE OR REPLACE of one function by two fails.
+		if _, err := tx.Exec(ctx, timeout+"select pg_advisory_xact_lock(hashtext('lockstep install'))"); err != nil {
+			return err
+		}
+		return fn(tx)
+	})
+}
+
+func isLockTimeout(err error) bool {
+	var pgErr *pgconn.PgError
+	return errors.As(err, &pgErr) && (pgErr.Code == "55P03" || pgErr.Code == "40P01")
+}

@@ -1,0 +1,87 @@
+package triggers
+
+import (
+	"cmp"
+	"context"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Version is the version of the schema that this package installs, and MinNode the
+// oldest node that can read it. A node of version n runs on any schema
+// whose min_node is at most n: in a rolling deploy the schema goes first.
+const (
+	Version = 1
+	MinNode = 1
+)
+
+// DefaultSchema is the schema that holds the outbox where none is named.
+const DefaultSchema = "lockstep"
+
+// Bell says whether committing transactions notify the nodes.
+type Bell string
+
+const (
+	// BellDefault keeps what is set; at the first install it is BellNotify, or
+	// BellOff where max_prepared_transactions is above 0, since a transaction
+	// that has notified cannot be prepared.
+	BellDefault Bell = ""
+	// BellNotify rings with pg_notify at commit.
+	BellNotify Bell = "notify"
+	// BellOff rings nothing: nodes poll, and commits cost the outbox insert only.
+	BellOff Bell = "off"
+)
+
+// Options are where and how to install. The zero value is good.
+type Options struct {
+	// Schema holds the outbox and the functions. Default "lockstep".
+	Schema string
+	// Owner is the NOLOGIN role that owns the functions; it is created if it is
+	// not there and the caller may create roles. Default Schema + "_capture".
+	Owner string
+	// Bell switches the bell. Default BellDefault.
+	Bell Bell
+	// LockTimeout bounds each wait for a table's lock: CREATE TRIGGER queues
+	// behind long writers, and new writers queue behind it. Default 3 s.
+	LockTimeout time.Duration
+	// Retries is how often a table is tried again when its lock was not to be
+	// had, with growing pauses in which writers go on. Default 10.
+	Retries int
+	// Print, where set, receives the SQL instead of the server. The server is
+	// still asked about the tables. Default nil: run it.
+	Print io.Writer
+	// Logger hears of waits and of what was done. Default slog.Default().
+	Logger *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	o.Schema = cmp.Or(o.Schema, DefaultSchema)
+	o.Owner = cmp.Or(o.Owner, ownerOf(o.Schema))
+	o.LockTimeout = cmp.Or(o.LockTimeout, 3*time.Second)
+	o.Retries = cmp.Or(o.Retries, 10)
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// ownerOf is the default owner's name, within the 63 bytes that a name may have.
+func ownerOf(schema string) string {
+	const suffix = "_capture"
+	for len(schema)+len(suffix) > maxName {
+		schema = trimRune(schema)
+	}
+	return schema + suffix
+}
+
+// DB is a connection or a pool: *pgx.Conn, *pgxpool.Pool and *pgxpool.Conn are.
+type DB interface {
+	Begin(ctx context.Context) (pgx.Tx, error)
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+	Exec(ctx context.Context, sql string, args ...any) (pgconn.CommandTag, error)
+}

@@ -1,0 +1,4 @@
+-- Nothing rings: nodes poll, commits cost only the outbox insert, and PREPARE
+-- TRANSACTION works on transactions that wrote tracked tables.
+drop trigger if exists lockstep_announce on :"schema".outbox;
+update :"schema".meta set bell = 'off';

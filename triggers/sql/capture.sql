@@ -1,0 +1,286 @@
+-- Capture: what the triggers on the application's tables run.
+--
+-- The rules that every function here keeps:
+--  1. The application's write never fails because of capture. Names of columns
+--     are looked up when they are needed, never compiled in; where there is any
+--     doubt the event is R: "read this row, or this table, again".
+--  2. What is stored does not depend on the writer's settings: they are pinned.
+--  3. The order of the events of one row is the order in which it changed. The
+--     first capture of a table within one client statement may trust its
+--     transition tables; any later one, and any UPDATE that changed a key,
+--     writes what is there now instead (mark, below).
+--  4. A statement that changed no row draws no transaction id and leaves nothing.
+--
+-- Function bodies name no schema: search_path finds our own tables, pg_catalog
+-- first, pg_temp last.
+
+-- Rows whose stored form is larger than this many bytes are captured by their
+-- key. Compressed bytes can grow 255-fold (lz4) and JSON can spend six bytes
+-- for one, and a value of 1 GB is an error: 128 kB keeps a document below 200 MB.
+create or replace function :"schema".row_limit() returns integer
+language sql immutable parallel safe
+return 131072;
+
+-- The registered name of a table; for one that is not registered any more, the
+-- name that it has now.
+create or replace function :"schema".name_of(relid oid) returns text
+language sql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+  select coalesce(
+    (select t.name from tables t where t.relid = name_of.relid),
+    (select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = name_of.relid),
+    '?')
+$$;
+
+-- The expression that is true for the first event of the transaction, in the
+-- order in which rows are inserted. The note of it is a transaction-local
+-- setting, so that a rolled back savepoint gives the lead back with the event.
+create or replace function :"schema".lead_sql() returns text
+language sql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+  select format('case when coalesce(current_setting(%1$L, true), %2$L) = %2$L then set_config(%1$L, %3$L, true) is not null else false end',
+                'lockstep.lead' || 'outbox'::regclass::oid, '', '1')
+$$;
+
+-- The SQL that writes what is there now: for every key in the given images
+-- (names of transition tables, or '$2' and '$3' for single rows) U with the
+-- current row, or D with the key if there is none. $1 is the table's name.
+-- Where the table may not be read whole (rights, row-level security) it writes
+-- R with the key. NULL: the table has no primary key now, nothing can be said
+-- by key.
+--
+-- Operators are those of the key's own index, by their schema: nothing that a
+-- search_path could change decides here.
+create or replace function :"schema".reread_sql(relid oid, images text[]) returns text
+language plpgsql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  names text[]; same text; doc text; keys text; present text; target text;
+begin
+  select array_agg(a.attname::text order by k.n),
+         string_agg(format('c.%I operator(%I.%s) k.k%s', a.attname, opn.nspname, op.oprname, k.n), ' and ' order by k.n),
+         string_agg(format('%L, k.k%s', a.attname, k.n), ', ' order by k.n)
+  into names, same, doc
+  from pg_index x
+  cross join lateral unnest(x.indkey::int2[], x.indclass::oid[]) with ordinality k(attnum, opclass, n)
+  join pg_attribute a on a.attrelid = x.indrelid and a.attnum = k.attnum
+  join pg_opclass oc on oc.oid = k.opclass
+  join pg_amop am on am.amopfamily = oc.opcfamily and am.amopstrategy = 3
+    and am.amoplefttype = oc.opcintype and am.amoprighttype = oc.opcintype
+  join pg_operator op on op.oid = am.amopopr
+  join pg_namespace opn on opn.oid = op.oprnamespace
+  where x.indrelid = relid and x.indisprimary;
+  if names is null then
+    return null;
+  end if;
+  select string_agg(format(case when image like '$%' then 'select %s' else 'select %s from %I i' end, cols.list, image), ' union ')
+  into keys
+  from unnest(images) image
+  cross join lateral (
+    select string_agg(format(case when image like '$%' then '(%3$s).%1$I as k%2$s' else 'i.%1$I as k%2$s' end, u.name, u.n, image), ', ' order by u.n) as list
+    from unnest(names) with ordinality u(name, n)) cols;
+  doc := format('json_build_object(%s)', doc);
+  if not has_table_privilege(relid, 'select') or row_security_active(relid) then
+    return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
+                  'R', lead_sql(), doc, keys);
+  end if;
+  present := format('c.%I is not null', names[1]);
+  select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname) into target
+  from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
+  return format($sql$
+    insert into outbox (table_name, op, lead, row)
+    select $1, case when %1$s then case when pg_column_size(c.*) > row_limit() then 'R' else 'U' end else 'D' end, %2$s,
+           case when %1$s and pg_column_size(c.*) <= row_limit() then row_to_json(c.*) else %3$s end
+    from (%4$s) k left join %5$s c on %6$s
+    $sql$, present, lead_sql(), doc, keys, target, same);
+end
+$$;
+
+-- Whether an UPDATE changed a key, row by row: the two transition tables hold
+-- the old and the new image of one row at the same place. NULL: cannot say.
+create or replace function :"schema".rekeyed_sql(relid oid) returns text
+language sql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+  select format('select exists (select from (select row_number() over () as lockstep_n, row(%1$s) as lockstep_k from old_rows i) o'
+                ' join (select row_number() over () as lockstep_n, row(%1$s) as lockstep_k from new_rows i) n using (lockstep_n)'
+                ' where o.lockstep_k *<> n.lockstep_k)', string_agg(format('i.%I', a.attname), ', '))
+  from pg_index x join pg_attribute a on a.attrelid = x.indrelid and a.attnum = any (x.indkey::int2[])
+  where x.indrelid = relid and x.indisprimary
+  having count(*) > 0
+$$;
+
+-- Statement capture: AFTER INSERT, UPDATE or DELETE, FOR EACH STATEMENT, with
+-- transition tables old_rows and new_rows.
+--
+-- Why a mark. Two statements within one client statement can be captured in
+-- another order than they happened: a user's trigger on the same table, a
+-- function called in the query, a WITH that deletes and inserts, two foreign
+-- keys that cascade into one table. Each capture leaves the mark (table,
+-- statement_timestamp()); one that finds it does not trust its transition
+-- tables. statement_timestamp() is the same throughout one client message.
+-- The mark is transaction-local, and goes with a savepoint together with the events.
+create or replace function :"schema".capture() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, :"schema", pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set bytea_output = 'hex'
+set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  mark constant text := 'lockstep.m' || tg_relid;
+  this constant text := statement_timestamp();
+  marked constant boolean := coalesce(current_setting(mark, true) = this, false);
+  changed bigint; doubt boolean; sql text; done text;
+begin
+  if not marked then
+    case tg_op
+    when 'INSERT' then
+      insert into outbox (table_name, op, lead, row)
+      select coalesce((select t.name from tables t where t.relid = tg_relid), name_of(tg_relid)), 'I',
+             case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
+                  then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+             row_to_json(n.*)
+      from new_rows n
+      where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+      get diagnostics changed = row_count;
+    when 'UPDATE' then
+      insert into outbox (table_name, op, lead, row)
+      select coalesce((select t.name from tables t where t.relid = tg_relid), name_of(tg_relid)), 'U',
+             case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
+                  then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+             row_to_json(n.*)
+      from new_rows n
+      where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+      get diagnostics changed = row_count;
+      if changed > 0 then
+        sql := rekeyed_sql(tg_relid);
+        doubt := true;
+        if sql is not null then
+          execute sql into doubt;
+        end if;
+      end if;
+    else
+      insert into outbox (table_name, op, lead, row)
+      select coalesce((select t.name from tables t where t.relid = tg_relid), name_of(tg_relid)), 'D',
+             case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
+                  then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+             row_to_json(o.*)
+      from old_rows o
+      where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+      get diagnostics changed = row_count;
+    end case;
+    -- A row too large to be written whole was left out above: by its key, below.
+    if current_setting('lockstep.big', true) = '1' then
+      done := set_config('lockstep.big', '', true);
+      doubt := true;
+    elsif changed = 0 then
+      return null;
+    end if;
+  end if;
+  -- What was written above stays: what is written below comes after it.
+  if marked or doubt then
+    sql := reread_sql(tg_relid, case tg_op when 'INSERT' then '{new_rows}'::text[]
+                                           when 'DELETE' then '{old_rows}' else '{old_rows,new_rows}' end);
+    if sql is not null then
+      execute sql using name_of(tg_relid);
+    else
+      case tg_op
+      when 'DELETE' then perform from old_rows limit 1;
+      else perform from new_rows limit 1;
+      end case;
+      if found then
+        perform write_reload(tg_relid);
+      end if;
+    end if;
+  end if;
+  if not marked then
+    done := set_config(mark, this, true);
+  end if;
+  return null;
+end
+$$;
+
+-- R for a whole table.
+create or replace function :"schema".write_reload(relid oid) returns void
+language plpgsql
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+#variable_conflict use_variable
+begin
+  execute format('insert into outbox (table_name, op, lead) select $1, %L, %s', 'R', lead_sql()) using name_of(relid);
+end
+$$;
+
+-- Row capture: AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, for partitioned
+-- tables (Postgres clones it to every partition) and for tables that a
+-- subscription feeds (apply workers fire no statement triggers).
+-- The same rule and the same mark, by the root of the partitions.
+create or replace function :"schema".capture_row() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, :"schema", pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set bytea_output = 'hex'
+set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
+  mark constant text := 'lockstep.m' || root;
+  this constant text := statement_timestamp();
+  sql text; done text; r record;
+begin
+  if tg_op = 'DELETE' then r := old; else r := new; end if;
+  if tg_op <> 'UPDATE' and current_setting(mark, true) is distinct from this and pg_column_size(r) <= row_limit() then
+    insert into outbox (table_name, op, lead, row)
+    values (coalesce((select t.name from tables t where t.relid = root), name_of(root)),
+            left(tg_op, 1),
+            case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
+                 then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+            row_to_json(r));
+    done := set_config(mark, this, true);
+    return null;
+  end if;
+  -- An UPDATE may have changed the key: both images give keys to look at.
+  sql := reread_sql(root, case tg_op when 'INSERT' then '{$3}'::text[] when 'DELETE' then '{$2}' else '{$2,$3}' end);
+  if sql is null then
+    perform write_reload(root);
+  else
+    execute sql using name_of(root), old, new;
+  end if;
+  done := set_config(mark, this, true);
+  return null;
+end
+$$;
+
+-- TRUNCATE capture, FOR EACH STATEMENT. Truncate triggers are not cloned to
+-- partitions: each partition has one of its own, which says "read the whole
+-- table again".
+create or replace function :"schema".capture_truncate() returns trigger
+language plpgsql security definer
+set search_path = pg_catalog, :"schema", pg_temp
+set timezone = 'UTC' set datestyle = 'ISO, YMD' set intervalstyle = 'postgres' set bytea_output = 'hex'
+set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
+as $$
+#variable_conflict use_variable
+declare
+  root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
+  mark constant text := 'lockstep.m' || root;
+  this constant text := statement_timestamp();
+  done text;
+begin
+  -- A table that was written before in this statement may hold rows again
+  -- by now; so may one that a later trigger fills, which will find the mark.
+  if root <> tg_relid or current_setting(mark, true) = this then
+    perform write_reload(root);
+  else
+    execute format('insert into outbox (table_name, op, lead) select $1, %L, %s', 'T', lead_sql()) using name_of(root);
+  end if;
+  done := set_config(mark, this, true);
+  return null;
+end
+$$;

@@ -1,0 +1,5 @@
+-- What a node needs, besides SELECT on the tables that it keeps.
+grant usage on schema :"schema" to :"role";
+grant select on :"schema".outbox, :"schema".tables, :"schema".horizon, :"schema".meta, :"schema".nodes to :"role";
+grant select on sequence :"schema".outbox_seq_seq to :"role";
+grant insert, update on :"schema".nodes to :"role";

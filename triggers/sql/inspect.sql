@@ -1,0 +1,83 @@
+-- What has drifted: one row for each finding, (table or '', kind, what, mend).
+-- $1 the functions' owner, $2 the trigger names: insert, update, delete, truncate, row.
+with t as (
+  select t.*, c.oid as now, c.relkind, c.relrowsecurity,
+         pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as name_now
+  from :"schema".tables t
+  left join pg_catalog.pg_class c on c.oid = t.relid
+  left join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+),
+-- Every trigger that a tracked table or a partition of it must have.
+want as (
+  select t.name, t.relid as root, t.relid, w.tgname, w.fn
+  from t cross join lateral (
+    select ($2::text[])[i], 'capture' from pg_catalog.generate_series(1, 3) i where t.mode = 'statement'
+    union all select ($2::text[])[5], 'capture_row' where t.mode = 'row'
+    union all select ($2::text[])[4], 'capture_truncate') w(tgname, fn)
+  where t.now is not null
+  union all
+  select t.name, t.relid, p.relid, w.tgname, w.fn
+  from t cross join lateral pg_catalog.pg_partition_tree(t.relid) p
+  cross join lateral (values (($2::text[])[5], 'capture_row'), (($2::text[])[4], 'capture_truncate')) w(tgname, fn)
+  where t.relkind = 'p' and p.level > 0
+),
+have as (
+  select w.*, g.oid as tgoid, g.tgenabled, p.proname, pn.nspname as fn_schema,
+         w.relid <> w.root as in_partition,
+         (select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
+          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = w.relid) as place
+  from want w
+  left join pg_catalog.pg_trigger g on g.tgrelid = w.relid and g.tgname = w.tgname
+  left join pg_catalog.pg_proc p on p.oid = g.tgfoid
+  left join pg_catalog.pg_namespace pn on pn.oid = p.pronamespace
+)
+select name as table_name, 'gone' as kind, 'the table is not there any more' as what, 'lockstep install (drops it from the register)' as mend
+from t where now is null
+union all
+select name, 'renamed', 'it is called ' || name_now || ' now', 'lockstep install --table ' || name_now from t where name_now <> name
+union all
+select name, case when in_partition then 'partition without capture' else 'trigger missing' end,
+       'trigger ' || tgname || ' is missing on ' || place, 'lockstep install --table ' || name
+from have where tgoid is null
+union all
+select name, case tgenabled when 'D' then 'trigger disabled' else 'trigger not ALWAYS' end,
+       'trigger ' || tgname || ' on ' || place || case tgenabled when 'D' then ' is disabled' else ' does not fire in every session_replication_role' end,
+       'lockstep install --table ' || name
+from have where tgenabled <> 'A'
+union all
+select name, 'trigger changed', 'trigger ' || tgname || ' on ' || place || ' runs ' || fn_schema || '.' || proname, 'lockstep install --table ' || name
+from have where tgoid is not null and (proname <> fn or fn_schema <> :'schema')
+union all
+select t.name, 'key changed',
+       'the primary key was (' || pg_catalog.array_to_string(t.key_columns, ', ') || ') and is (' || coalesce(k.list, 'none') || ')',
+       'lockstep install --table ' || t.name
+from t cross join lateral (
+  select pg_catalog.array_agg(a.attname::text order by o.n) as cols, pg_catalog.string_agg(a.attname, ', ' order by o.n) as list
+  from pg_catalog.pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
+  join pg_catalog.pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
+  where x.indrelid = t.relid and x.indisprimary) k
+where t.now is not null and k.cols is distinct from t.key_columns
+union all
+select t.name, 'fed by a subscription', 'a subscription feeds it, and apply workers fire no statement triggers', 'lockstep install --table ' || t.name
+from t where t.mode = 'statement' and exists (select from pg_catalog.pg_subscription_rel s where s.srrelid = t.relid)
+union all
+select t.name, 'owner cannot read', 'role ' || $1 || ' may not read it, so rows written twice in one statement are sent by key', 'lockstep install --table ' || t.name
+from t join pg_catalog.pg_roles r on r.rolname = $1
+where t.now is not null and not pg_catalog.has_table_privilege(r.oid, t.relid, 'select')
+union all
+select '', 'wrong owner', 'function ' || p.proname || ' belongs to ' || r.rolname ||
+         case when r.rolsuper then ', a superuser' when r.rolcanlogin then ', who can log in' else '' end,
+       'lockstep install'
+from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_roles r on r.oid = p.proowner
+where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture_truncate', 'announce')
+  and (r.rolname <> $1 or r.rolsuper or r.rolcanlogin)
+union all
+select '', 'another cluster', 'the outbox was made in cluster ' || m.system_identifier || ' and this is ' || c.system_identifier,
+       'lockstep install --new-history'
+from :"schema".meta m, pg_catalog.pg_control_system() c where m.system_identifier <> c.system_identifier
+union all
+select '', 'bell', case when g.oid is null then 'the bell is on but its trigger is missing' else 'the bell''s trigger is not ALWAYS' end, 'lockstep install --bell notify'
+from :"schema".meta m
+left join pg_catalog.pg_trigger g on g.tgrelid = (:'schema_quoted' || '.outbox')::regclass and g.tgname = 'lockstep_announce'
+where m.bell = 'notify' and (g.oid is null or g.tgenabled <> 'A')
+order by 1, 2, 3

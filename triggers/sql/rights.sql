@@ -1,0 +1,24 @@
+-- Who may do what. The functions belong to a NOLOGIN role that may insert
+-- into the outbox and read tracked tables, nothing more: row_to_json runs a
+-- column type's own cast to json, and must not run it as a superuser.
+-- EXECUTE is revoked from PUBLIC, or anyone could attach capture to a table of
+-- their own and forge events.
+
+grant usage, create on schema :"schema" to :"owner"; -- create: to be given the functions; taken back below
+alter function :"schema".row_limit() owner to :"owner";
+alter function :"schema".name_of(oid) owner to :"owner";
+alter function :"schema".lead_sql() owner to :"owner";
+alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
+alter function :"schema".rekeyed_sql(oid) owner to :"owner";
+alter function :"schema".write_reload(oid) owner to :"owner";
+alter function :"schema".capture() owner to :"owner";
+alter function :"schema".capture_row() owner to :"owner";
+alter function :"schema".capture_truncate() owner to :"owner";
+alter function :"schema".announce() owner to :"owner";
+revoke create on schema :"schema" from :"owner";
+
+revoke all on all functions in schema :"schema" from public;
+grant execute on all functions in schema :"schema" to :"owner";
+revoke all on all tables in schema :"schema" from public;
+grant insert on :"schema".outbox to :"owner";
+grant select on :"schema".tables to :"owner";

@@ -1,0 +1,91 @@
+-- The schema, its tables and the NOLOGIN role that owns the functions.
+--
+-- Run by Install, or by hand:
+--   psql -v schema=lockstep -v owner=lockstep_capture -f schema.sql
+-- It may be run again at any time: what is there stays as it is.
+
+select set_config('lockstep.install_schema', :'schema', true),
+       set_config('lockstep.install_owner', :'owner', true);
+
+do $do$
+begin
+  if not exists (select from pg_catalog.pg_roles where rolname = current_setting('lockstep.install_owner')) then
+    execute format('create role %I nologin noinherit', current_setting('lockstep.install_owner'));
+  end if;
+  if not exists (select from pg_catalog.pg_namespace where nspname = current_setting('lockstep.install_schema')) then
+    execute format('create schema %I', current_setting('lockstep.install_schema'));
+  end if;
+end
+$do$;
+
+-- The log. Its order is seq, its identity is (xid, seq); it is read by ranges
+-- of xid. Never truncated and never rewritten: both would hide rows from
+-- snapshots that should see them.
+--
+-- Every table here has a primary key: under a publication FOR ALL TABLES an
+-- UPDATE or DELETE of a table without one fails.
+create table if not exists :"schema".outbox (
+  seq        bigint generated always as identity (cache 1), -- cache 1: numbers are drawn in the order of the writes
+  xid        xid8 not null default pg_catalog.pg_current_xact_id(), -- the top-level transaction
+  table_name text not null,
+  op         "char" not null,
+  lead       boolean not null, -- the first event of its transaction rings the bell
+  row        json,
+  at         timestamptz not null default pg_catalog.clock_timestamp(),
+  primary key (xid, seq)
+) with (
+  -- Rows come at the end and go, by trimming, at the beginning. Vacuum by
+  -- the number of dead rows and not by a share of the table, or a large
+  -- outbox keeps dead index pages at the end where every fetch reads.
+  autovacuum_vacuum_scale_factor = 0,
+  autovacuum_vacuum_threshold = 20000,
+  -- Insert-only stretches are frozen early, in small helpings.
+  autovacuum_vacuum_insert_scale_factor = 0,
+  autovacuum_vacuum_insert_threshold = 100000,
+  -- The fetch is planned from the statistics of xid: keep their end fresh.
+  autovacuum_analyze_scale_factor = 0,
+  autovacuum_analyze_threshold = 50000,
+  -- Documents are short lived: compressing them is work for nothing.
+  toast_tuple_target = 8160
+);
+
+-- What is captured. Partitions are found through their root.
+create table if not exists :"schema".tables (
+  relid       oid primary key,
+  name        text not null unique, -- as SQL writes it, quoted where it must be
+  key_columns text[] not null,      -- as they were called at install; capture looks them up when it must be sure
+  mode        text not null check (mode in ('statement', 'row')),
+  installed   timestamptz not null default pg_catalog.clock_timestamp()
+);
+
+-- Who follows. A node writes its own row every few seconds.
+create table if not exists :"schema".nodes (
+  name     text primary key,
+  position text not null,
+  state    text not null,
+  host     text not null default '',
+  version  integer not null default 0,
+  beat     timestamptz not null default pg_catalog.clock_timestamp()
+);
+
+-- Events of transactions below this id may have been trimmed.
+create table if not exists :"schema".horizon (
+  one   boolean primary key default true check (one),
+  xid   xid8 not null,
+  moved timestamptz not null default pg_catalog.clock_timestamp()
+);
+
+create table if not exists :"schema".meta (
+  one               boolean primary key default true check (one),
+  version           integer not null, -- of this schema
+  min_node          integer not null, -- the oldest node that can read it
+  history           uuid not null,    -- names this run of the outbox
+  system_identifier bigint not null,  -- of the cluster in which it runs
+  bell              text not null check (bell in ('notify', 'off'))
+);
+
+insert into :"schema".horizon (xid) values ('3') on conflict do nothing;
+insert into :"schema".meta (version, min_node, history, system_identifier, bell)
+select :'version'::integer, :'min_node'::integer, pg_catalog.gen_random_uuid(), c.system_identifier, 'off'
+from pg_catalog.pg_control_system() c
+on conflict (one) do update set version = excluded.version, min_node = excluded.min_node;

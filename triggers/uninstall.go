@@ -1,0 +1,76 @@
+package triggers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// Uninstall takes capture off every table, one transaction each, then drops
+// the schema and, unless another database of the cluster still uses it, the
+// functions' owner. The application's tables are as they were before Install.
+// ErrNotInstalled where there is nothing to take away.
+func Uninstall(ctx context.Context, db DB, o Options) error {
+	in := &installer{Options: o.withDefaults(), db: db}
+	if _, err := installedVersion(ctx, db, in.Schema); err != nil {
+		return err
+	}
+	sites, err := in.sites(ctx)
+	if err != nil {
+		return err
+	}
+	for _, s := range sites {
+		err := in.tx(ctx, "take capture off "+pgx.Identifier{s.Schema, s.Name}.Sanitize(), func(tx pgx.Tx) error {
+			return in.run(ctx, tx, "detach.sql", in.varsFor(s.Schema, s.Name))
+		})
+		if err != nil {
+			return err
+		}
+	}
+	err = in.tx(ctx, "drop the schema", func(tx pgx.Tx) error {
+		return in.run(ctx, tx, "uninstall.sql", in.vars())
+	})
+	if err != nil {
+		return err
+	}
+	return in.dropOwner(ctx)
+}
+
+// sites are the tables and partitions that carry one of our triggers: roots
+// first, since dropping a cloned trigger goes through its root.
+func (in *installer) sites(ctx context.Context) ([]partition, error) {
+	rows, err := in.db.Query(ctx, `
+select n.nspname, c.relname from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where exists (select from pg_trigger g join pg_proc p on p.oid = g.tgfoid
+              where g.tgrelid = c.oid and not g.tgisinternal and p.pronamespace = $1::text::regnamespace)
+  and n.nspname <> $2
+order by c.relispartition, n.nspname, c.relname`, pgx.Identifier{in.Schema}.Sanitize(), in.Schema)
+	if err != nil {
+		return nil, fmt.Errorf("triggers: list tables: %w", err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[partition])
+	if err != nil {
+		return nil, fmt.Errorf("triggers: list tables: %w", err)
+	}
+	return found, nil
+}
+
+// dropOwner drops the role. It belongs to the whole cluster: where another database
+// still uses it, or the caller may not drop roles, it stays, which is said.
+func (in *installer) dropOwner(ctx context.Context) error {
+	if in.Print != nil {
+		return in.run(ctx, nil, "drop_owner.sql", in.vars())
+	}
+	err := in.tx(ctx, "drop the owner", func(tx pgx.Tx) error {
+		return in.run(ctx, tx, "drop_owner.sql", in.vars())
+	})
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && (pgErr.Code == "2BP01" || pgErr.Code == "42501") {
+		in.Logger.Info("the functions' owner stays", "role", in.Owner, "because", pgErr.Message)
+		return nil
+	}
+	return err
+}
