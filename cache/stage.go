@@ -1,0 +1,106 @@
+package cache
+
+// stage is what a writer has done to a table so far.
+type stage[K comparable, T any] struct {
+	keys  []K  // with a staged version, each once
+	scan  bool // too many to list: every key of the map may have one
+	dirty bool // a staged version stands above an older one, or is a tombstone
+
+	changes  []change[K, T]
+	overflow bool // too many to record; changes is empty
+}
+
+// touch remembers that k has a staged version, unless so many have that a scan of the map is cheaper than
+// the list: a load of ten million rows should not hold ten million keys twice.
+func (g *stage[K, T]) touch(k K, limit int) {
+	switch {
+	case g.scan:
+	case len(g.keys) < limit:
+		g.keys = append(g.keys, k)
+	default:
+		g.keys, g.scan = nil, true
+	}
+}
+
+// reset forgets the keys, keeping a small list's memory for the next cut.
+func (g *stage[K, T]) reset() {
+	const small = 1024
+	clear(g.keys)
+	g.keys = g.keys[:0]
+	if cap(g.keys) > small {
+		g.keys = nil
+	}
+	g.scan, g.dirty = false, false
+	g.changes, g.overflow = nil, false
+}
+
+// touched reports whether anything is staged.
+func (g *stage[K, T]) touched() bool { return g.scan || len(g.keys) > 0 }
+
+// eachStaged calls fn for every key that may have a staged version.
+func (t *Table[K, T]) eachStaged(fn func(K)) {
+	if t.stage.scan {
+		t.rows.RangeRelaxed(func(k K, _ *node[T]) bool {
+			fn(k)
+			return true
+		})
+		return
+	}
+	for _, k := range t.stage.keys {
+		fn(k)
+	}
+}
+
+// record adds a change to what subscribers will be told, as long as the log can hold it.
+func (t *Table[K, T]) record(w *Writer, c change[K, T]) {
+	g := &t.stage
+	if g.overflow {
+		return
+	}
+	if len(g.changes) >= w.s.opts.MaxLag {
+		g.changes, g.overflow = nil, true
+		return
+	}
+	c.order = w.order
+	w.order++
+	g.changes = append(g.changes, c)
+}
+
+// takeChanges hands the staged changes to the table's subscribers and returns them for the store's, nil if
+// there are none.
+func (t *Table[K, T]) takeChanges(num uint64) part {
+	g := &t.stage
+	if len(g.changes) == 0 && !g.overflow {
+		return nil
+	}
+	c := &tableCut[K, T]{t: t, rev: num, list: g.changes, overflow: g.overflow}
+	g.changes, g.overflow = nil, false
+	n := len(c.list)
+	if c.overflow {
+		n = t.feed.limit + 1
+	}
+	t.feed.add(c, n)
+	return c
+}
+
+// unstage takes every staged version out again and restores the counters of the published state.
+func (t *Table[K, T]) unstage(prev *state) {
+	if !t.stage.touched() {
+		return
+	}
+	t.eachStaged(func(k K) {
+		head, _ := t.rows.Load(k)
+		if head == nil || head.version() <= prev.num {
+			return
+		}
+		below := head.next.Load()
+		if below == nil {
+			t.rows.Delete(k)
+		} else {
+			t.rows.Store(k, below)
+		}
+		t.drop(k, head, below)
+	})
+	t.len, t.bytes = prev.rows[t.id], prev.sizes[t.id]
+	t.stage.reset()
+}

@@ -1,0 +1,202 @@
+package cache
+
+import (
+	"errors"
+	"iter"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"github.com/puzpuzpuz/xsync/v4"
+)
+
+// Table maps keys to rows. Until a store attaches it, reads find nothing. K must equal itself, as a float
+// NaN does not.
+type Table[K comparable, T any] struct {
+	name  string
+	store atomic.Pointer[Store]
+	id    int // position in the store; set before store
+	rows  *xsync.Map[K, *node[T]]
+	dead  *node[T] // see invariant 5 of node.go
+	size  sizing[K, T]
+	feed  feed[*tableCut[K, T]] // what Changes reads
+
+	held      atomic.Int64 // estimated bytes of all linked versions
+	indexHeld atomic.Int64 // of all indexes
+
+	declaring sync.Mutex // guards indexes and mistakes until a store attaches the table
+	wrong     []error
+
+	// The writer's own, guarded by Store.writing once attached.
+	indexes   []anyIndex[K, T]
+	len       int   // rows in the writer's view
+	bytes     int64 // of these rows
+	stage     stage[K, T]
+	waiting   map[uint64][]superseded[K, T] // by the pin that still needs them
+	replaced  uint32                        // number of the newest Replace
+	sums      map[*node[T]]fingerprint[K]   // nil unless DetectMutation
+	scanAfter int                           // staged keys that are listed before a scan is cheaper
+}
+
+// NewTable declares a table. The name is used in errors and in [RowChange]; a store holds each name once.
+func NewTable[K comparable, T any](name string) *Table[K, T] {
+	return &Table[K, T]{
+		name:      name,
+		rows:      xsync.NewMap[K, *node[T]](),
+		dead:      new(node[T]),
+		size:      newSizing[K, T](),
+		waiting:   make(map[uint64][]superseded[K, T]),
+		scanAfter: 1 << 16,
+	}
+}
+
+// Name is the name given to NewTable.
+func (t *Table[K, T]) Name() string { return t.name }
+
+// Len is the number of rows in the newest published version.
+func (t *Table[K, T]) Len() int {
+	s := t.store.Load()
+	if s == nil {
+		return 0
+	}
+	return s.cur.Load().rows[t.id]
+}
+
+// Bytes is the estimated memory the table holds: every version in it, also staged ones and those that only
+// a view still needs, and its indexes. A version counts with what its type takes inline, with the strings,
+// slices, maps and pointees that it leads to (as if nothing else shared them; beyond ten levels nothing is
+// counted), and with the map's and the allocator's overhead.
+func (t *Table[K, T]) Bytes() int64 {
+	return t.held.Load() + t.indexHeld.Load()
+}
+
+func (t *Table[K, T]) indexBytes() int64 { return t.indexHeld.Load() }
+
+// Get returns the row of key k in the newest published version. It takes one look-up in a hash map, does
+// not allocate and waits for nobody. Two calls on one goroutine never go back in time.
+func (t *Table[K, T]) Get(k K) (T, bool) {
+	if n := t.latest(k); n != nil {
+		return n.row, true
+	}
+	var none T
+	return none, false
+}
+
+// GetRevision is Get with the revision that last changed the row.
+func (t *Table[K, T]) GetRevision(k K) (T, uint64, bool) {
+	if n := t.latest(k); n != nil {
+		return n.row, n.ver, true
+	}
+	var none T
+	return none, 0, false
+}
+
+// latest returns the published version of k, nil if there is no row.
+//
+// The published number is read first. If the head is not newer, it is the version to return: by invariant
+// 1 nothing at or below the number can be missing above it. Otherwise (the head is newer, or the key is
+// gone) the version may have been collected in favour of a newer one that has been published meanwhile,
+// and what lies below it may be older than what this goroutine has seen; then it all starts again.
+func (t *Table[K, T]) latest(k K) *node[T] {
+	s := t.store.Load()
+	if s == nil {
+		return nil
+	}
+	for {
+		st := s.cur.Load()
+		head, ok := t.rows.Load(k)
+		if ok && head.version() <= st.num {
+			if head.live() {
+				return head
+			}
+			return nil
+		}
+		n := head.walk(st.num)
+		if n != t.dead && s.cur.Load() == st {
+			if n.live() {
+				return n
+			}
+			return nil
+		}
+	}
+}
+
+// at returns the version of k at a pinned number, nil if there is no row.
+func (t *Table[K, T]) at(k K, num uint64) *node[T] {
+	for {
+		head, _ := t.rows.Load(k)
+		n := head.walk(num)
+		if n == t.dead {
+			continue // unlinked under our feet; the map has the newer head by now
+		}
+		if n.live() {
+			return n
+		}
+		return nil
+	}
+}
+
+// each calls fn for every row at a pinned number, exactly once each (invariant 6), until fn returns false.
+func (t *Table[K, T]) each(num uint64, fn func(K, *node[T]) bool) {
+	t.rows.RangeRelaxed(func(k K, head *node[T]) bool {
+		n := head.walk(num)
+		if n == t.dead {
+			n = t.at(k, num)
+		}
+		return !n.live() || fn(k, n)
+	})
+}
+
+// All yields every row of the newest version published when the iteration begins: one instant, in no
+// order. That version stays in memory until the iteration ends.
+func (t *Table[K, T]) All() iter.Seq2[K, T] {
+	return func(yield func(K, T) bool) {
+		s := t.store.Load()
+		if s == nil {
+			return
+		}
+		st := s.pin()
+		defer st.unpin()
+		t.each(st.num, func(k K, n *node[T]) bool { return yield(k, n.row) })
+	}
+}
+
+// At returns the table as the view sees it. A view of another store panics.
+func (t *Table[K, T]) At(v *View) TableView[K, T] {
+	v.of(t.store.Load(), t.name)
+	return TableView[K, T]{t: t, v: v}
+}
+
+// mistakes returns what was wrong with the declaration, for NewStore.
+func (t *Table[K, T]) mistakes() []error {
+	t.declaring.Lock()
+	defer t.declaring.Unlock()
+	errs := slices.Clone(t.wrong)
+	if t.store.Load() != nil {
+		errs = append(errs, attachedTwice(t.name))
+	}
+	return errs
+}
+
+// attach makes the table part of s; false if it is part of a store already.
+func (t *Table[K, T]) attach(s *Store, id int) bool {
+	t.declaring.Lock()
+	defer t.declaring.Unlock()
+	if t.store.Load() != nil {
+		return false
+	}
+	t.id = id
+	t.feed.limit = s.opts.MaxLag
+	if s.opts.DetectMutation {
+		t.sums = make(map[*node[T]]fingerprint[K])
+	}
+	t.store.Store(s)
+	return true
+}
+
+// detach undoes attach.
+func (t *Table[K, T]) detach() { t.store.Store(nil) }
+
+func (t *Table[K, T]) counts() (int, int64) { return t.len, t.bytes }
+
+var errNoIndexFunc = errors.New("index without a function")

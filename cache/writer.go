@@ -1,0 +1,194 @@
+package cache
+
+// Origin says which transaction an event came from, and the event's place in the log.
+type Origin struct {
+	Xid uint64
+	Seq int64
+}
+
+// Writer stages the next version. It belongs to one goroutine. Nothing staged is visible until Publish.
+type Writer struct {
+	s     *Store
+	num   uint64 // of the version being staged
+	order uint32 // of changes across tables
+	ended bool
+}
+
+// Begin starts the next version. It waits while another writer is at work.
+func (s *Store) Begin() *Writer {
+	s.writing.Lock()
+	return &Writer{s: s, num: s.cur.Load().num + 1}
+}
+
+// Bytes is what the rows and indexes of all tables would take if the writer published now, without
+// superseded versions; see [Table.Bytes] for what counts.
+func (w *Writer) Bytes() int64 {
+	n := w.s.bytes
+	for _, t := range w.s.tables {
+		n += t.indexBytes()
+	}
+	return n
+}
+
+// Publish makes everything staged visible in one step across all tables, wakes the subscribers and returns
+// the new revision. The meta given is what [View.Meta] and [Tx].Meta return for this version. Publishing
+// an ended writer panics.
+func (w *Writer) Publish(meta any) uint64 {
+	w.mustBeOpen()
+	s := w.s
+	prev := s.cur.Load()
+	s.cur.Store(s.newState(w.num, meta))
+	s.old = append(s.old, prev)
+
+	// After the version is visible, not before: a subscriber joins a feed first and pins second, so that
+	// what it did not find in the rows is in the feed.
+	c := &cut{rev: w.num, meta: meta}
+	for _, t := range s.tables {
+		if p := t.takeChanges(w.num); p != nil {
+			c.parts = append(c.parts, p)
+		}
+	}
+	if len(c.parts) > 0 {
+		s.txs.add(c, c.weight(s.opts.MaxLag))
+	}
+	s.collect()
+	w.end()
+	return w.num
+}
+
+// Abort undoes everything staged. Aborting an ended writer does nothing, so that it can be deferred.
+func (w *Writer) Abort() {
+	if w.ended {
+		return
+	}
+	prev := w.s.cur.Load()
+	w.s.bytes = 0
+	for i, t := range w.s.tables {
+		t.unstage(prev)
+		w.s.bytes += prev.sizes[i]
+	}
+	w.s.collect()
+	w.end()
+}
+
+func (w *Writer) end() {
+	w.ended = true
+	w.s.writing.Unlock()
+}
+
+func (w *Writer) mustBeOpen() {
+	if w.ended {
+		panic("cache: Writer used after Publish or Abort")
+	}
+}
+
+// Put stages the row of key k. The row's slices, maps and pointees are shared from now on and must not be
+// changed by anybody.
+func (t *Table[K, T]) Put(w *Writer, o Origin, k K, row T) {
+	t.mustBelong(w)
+	t.put(w, change[K, T]{key: k, origin: o}, row, 0)
+}
+
+// Delete stages the absence of key k. A key that the writer does not see is left alone.
+func (t *Table[K, T]) Delete(w *Writer, o Origin, k K) {
+	t.mustBelong(w)
+	t.remove(w, change[K, T]{key: k, origin: o})
+}
+
+// Clear stages the absence of every row, one Delete each.
+func (t *Table[K, T]) Clear(w *Writer, o Origin) {
+	t.mustBelong(w)
+	t.rows.RangeRelaxed(func(k K, _ *node[T]) bool {
+		t.remove(w, change[K, T]{key: k, origin: o})
+		return true
+	})
+}
+
+// Lookup returns the row of key k as the writer sees it, with what it has staged.
+func (t *Table[K, T]) Lookup(w *Writer, k K) (T, bool) {
+	t.mustBelong(w)
+	if head, _ := t.rows.Load(k); head.live() {
+		return head.row, true
+	}
+	var none T
+	return none, false
+}
+
+func (t *Table[K, T]) mustBelong(w *Writer) {
+	w.mustBeOpen()
+	if t.store.Load() != w.s {
+		panic("cache: table " + t.name + " is not in the Writer's store")
+	}
+}
+
+// put stages a row and records the change c, of which key, origin and resync are given.
+func (t *Table[K, T]) put(w *Writer, c change[K, T], row T, mark uint32) {
+	n := &node[T]{ver: w.num, mark: mark, row: row}
+	n.size = t.size.of(c.key, &n.row)
+	t.fingerprint(c.key, n)
+	c.old, c.new = t.link(w, c.key, n), n
+	t.account(w, c.old, n)
+	t.record(w, c)
+}
+
+// remove stages a tombstone and records the change c, if the writer sees a row.
+func (t *Table[K, T]) remove(w *Writer, c change[K, T]) {
+	if head, _ := t.rows.Load(c.key); !head.live() {
+		return
+	}
+	n := &node[T]{ver: w.num | tombstone, size: t.size.fixed}
+	c.old = t.link(w, c.key, n)
+	t.account(w, c.old, nil)
+	t.record(w, c)
+}
+
+// link makes n the newest version of k and returns the row it takes the place of, nil if there was none. A
+// version staged before by this writer is replaced: nobody can have seen it.
+func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
+	head, _ := t.rows.Load(k)
+	below, again := head, head != nil && head.version() == w.num
+	if again {
+		below = head.next.Load()
+	}
+	n.next.Store(below)
+	t.held.Add(int64(n.size))
+	for _, x := range t.indexes { // first: whoever finds the row by its key must find it by the index
+		x.add(k, n, head)
+	}
+	t.rows.Store(k, n)
+	if again {
+		t.drop(k, head, n)
+	} else {
+		t.stage.touch(k, t.scanAfter+t.len/8)
+	}
+	t.stage.dirty = t.stage.dirty || below != nil || !n.live()
+	if head.live() {
+		return head
+	}
+	return nil
+}
+
+// drop forgets a version that has just been unlinked from the chain that begins at head.
+func (t *Table[K, T]) drop(k K, gone, head *node[T]) {
+	gone.next.Store(t.dead)
+	t.held.Add(-int64(gone.size))
+	t.checkFingerprint(k, gone, true)
+	for _, x := range t.indexes {
+		x.drop(k, gone, head)
+	}
+}
+
+// account moves the writer's counters from one row to another; nil is no row.
+func (t *Table[K, T]) account(w *Writer, from, to *node[T]) {
+	var d int64
+	if from != nil {
+		t.len--
+		d -= int64(from.size)
+	}
+	if to != nil {
+		t.len++
+		d += int64(to.size)
+	}
+	t.bytes += d
+	w.s.bytes += d
+}
