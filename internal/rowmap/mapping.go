@@ -1,0 +1,170 @@
+package rowmap
+
+import (
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Mapping is the mapping of one struct type. It is immutable and safe for
+// concurrent use.
+type Mapping[T any] struct {
+	columns []column
+	dests   sync.Pool // of *[]any, as long as columns
+}
+
+type column struct {
+	name   string // the tag's, or the field's
+	tagged bool
+	path   []int // as reflect.Value.FieldByIndex takes it
+}
+
+// Of reads the struct type T. The error joins every mistake in its
+// declaration; each names the field.
+func Of[T any]() (*Mapping[T], error) {
+	typ := reflect.TypeFor[T]()
+	if typ.Kind() != reflect.Struct {
+		return nil, fmt.Errorf("rowmap: %s is no struct", typ)
+	}
+	r := reader{root: typ}
+	r.read(typ, nil)
+	if len(r.columns) == 0 && len(r.mistakes) == 0 {
+		r.mistake("no exported field is a column")
+	}
+	if len(r.mistakes) > 0 {
+		return nil, fmt.Errorf("rowmap: %w", errors.Join(r.mistakes...))
+	}
+	m := &Mapping[T]{columns: r.columns}
+	n := len(m.columns)
+	m.dests.New = func() any { s := make([]any, n); return &s }
+	return m, nil
+}
+
+type reader struct {
+	root     reflect.Type
+	columns  []column
+	mistakes []error
+}
+
+func (r *reader) mistake(format string, args ...any) {
+	r.mistakes = append(r.mistakes, fmt.Errorf("type %s: "+format, append([]any{r.root}, args...)...))
+}
+
+// read does what computeNamedStructFields of pgx does.
+func (r *reader) read(typ reflect.Type, path []int) {
+	for i := range typ.NumField() {
+		f := typ.Field(i)
+		at := append(slices.Clip(path), i)
+		switch {
+		case f.Anonymous && f.Type.Kind() == reflect.Struct:
+			r.read(f.Type, at)
+		case f.IsExported():
+			r.add(f, at)
+		default:
+			if tag, ok := f.Tag.Lookup("db"); ok && tag != "-" {
+				r.mistake("field %s has a db tag but is not exported", f.Name)
+			}
+		}
+	}
+}
+
+func (r *reader) add(f reflect.StructField, path []int) {
+	c := column{name: f.Name, path: path}
+	if tag, ok := f.Tag.Lookup("db"); ok {
+		c.tagged = true
+		if c.name, _, _ = strings.Cut(tag, ","); c.name == "-" {
+			return
+		}
+		if c.name == "" {
+			r.mistake(`field %s has a db tag without a name (leave the tag out, or write db:"-")`, f.Name)
+			return
+		}
+	}
+	for _, other := range r.columns {
+		if other.clashes(c) {
+			r.mistake("fields %s and %s are both column %q", r.fieldName(other.path), r.fieldName(path), c.name)
+		}
+	}
+	r.columns = append(r.columns, c)
+}
+
+// clashes reports whether both fields match one column, whatever its spelling.
+// Two tags may differ in case only, for columns that do.
+func (c column) clashes(d column) bool {
+	if c.tagged && d.tagged {
+		return c.name == d.name
+	}
+	return strings.EqualFold(plain(c.name), plain(d.name)) && (!c.tagged || !d.tagged)
+}
+
+func plain(name string) string { return strings.ReplaceAll(name, "_", "") }
+
+func (r *reader) fieldName(path []int) string {
+	var names []string
+	typ := r.root
+	for _, i := range path {
+		f := typ.Field(i)
+		names = append(names, f.Name)
+		typ = f.Type
+	}
+	return strings.Join(names, ".")
+}
+
+// Columns returns, in the order of the fields, the names that the tags give,
+// and the field's own name where there is no tag; Resolve finds out how the
+// table spells them. The slice is the caller's.
+func (m *Mapping[T]) Columns() []string {
+	names := make([]string, len(m.columns))
+	for i, c := range m.columns {
+		names[i] = c.name
+	}
+	return names
+}
+
+// Scan reads a row whose columns are those of Columns in that order into the
+// struct. What it allocates are the values' own parts. On an error, which
+// comes from the row, the struct may be filled in part.
+func (m *Mapping[T]) Scan(row pgx.CollectableRow, into *T) error {
+	dests, _ := m.dests.Get().(*[]any)
+	v := reflect.ValueOf(into).Elem()
+	for i := range m.columns {
+		(*dests)[i] = m.columns[i].of(v).Addr().Interface()
+	}
+	err := scan(row, *dests)
+	clear(*dests)
+	m.dests.Put(dests)
+	return err
+}
+
+// scan keeps a T with one field that scans whole rows from being taken for the row.
+func scan(row pgx.CollectableRow, dests []any) error {
+	if len(dests) == 1 {
+		if _, ok := dests[0].(pgx.RowScanner); ok {
+			return fmt.Errorf("rowmap: a single column of type %T, which scans whole rows", dests[0])
+		}
+	}
+	return row.Scan(dests...)
+}
+
+// Values returns the struct's columns in the order of Columns, as arguments for
+// pgx. Slices, maps and pointers in them are shared with the struct.
+func (m *Mapping[T]) Values(from *T) []any {
+	v := reflect.ValueOf(from).Elem()
+	values := make([]any, len(m.columns))
+	for i := range m.columns {
+		values[i] = m.columns[i].of(v).Interface()
+	}
+	return values
+}
+
+func (c *column) of(v reflect.Value) reflect.Value {
+	if len(c.path) == 1 {
+		return v.Field(c.path[0])
+	}
+	return v.FieldByIndex(c.path)
+}
