@@ -1,0 +1,111 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+)
+
+// Config tunes an Engine. The zero value of every field means its default,
+// which ends the field's comment.
+type Config struct {
+	// Beat is the longest time between the beginnings of two fetches while a
+	// session is healthy; it bounds what a lost ring costs. 250 ms.
+	Beat time.Duration
+	// MaxStale is how long ago the last completed fetch may have begun for the
+	// engine to call itself live. It must be longer than Beat. 1 s.
+	MaxStale time.Duration
+	// CatalogueEvery is the time between two comparisons of the tables'
+	// fingerprints. 3 s.
+	CatalogueEvery time.Duration
+	// FetchTimeout is how long a call of the source may go without progress (a
+	// row, an event) before it is given up. After each time that happens it is
+	// doubled, up to 16 times, until a fetch completes: a long catch-up whose
+	// first event takes its time must get there in the end. 15 s.
+	FetchTimeout time.Duration
+	// BackoffMin is the first pause after a failure; it doubles with each
+	// further one, and half of it is random. 100 ms.
+	BackoffMin time.Duration
+	// BackoffMax bounds that pause. 5 s.
+	BackoffMax time.Duration
+	// RetryMin is the first pause before a table that could not be loaded is
+	// tried again although its catalogue entries have not changed; it doubles. 5 s.
+	RetryMin time.Duration
+	// RetryMax bounds that pause. 5 min.
+	RetryMax time.Duration
+	// QuickEvery is the time between fetches once a beat has found events for
+	// which nobody rang. 10 ms.
+	QuickEvery time.Duration
+	// QuickFor is how long that goes on after the last such find. 2 s.
+	QuickFor time.Duration
+	// MaxBytes is the memory, as the cache counts it, that the rows may take.
+	// No limit.
+	MaxBytes int64
+	// MaxAnchors bounds the transactions that the anchor holds, 40 bytes each.
+	// An anchor that had to leave one out proves nothing: a new session before
+	// the next release then begins with a resync. 131,072.
+	MaxAnchors int
+	// MaxGaps bounds the intervals in which open gaps are kept, 24 bytes each.
+	// Beyond it neighbours are joined, and the number of open gaps is an upper
+	// bound. 65,536.
+	MaxGaps int
+	// KeepLoads is how many loads Status remembers. 16.
+	KeepLoads int
+	// Logger hears of loads, failures and recoveries. Silence.
+	Logger *slog.Logger
+	// OnCut is called on the engine's own goroutine after a cut was published
+	// and before anybody who waits for it is told: nothing moves until it
+	// returns. It must not wait for the engine. Nothing.
+	OnCut func(CutInfo)
+}
+
+// withDefaults fills what is zero and refuses what cannot work.
+func (c Config) withDefaults() (Config, error) {
+	var bad []error
+	duration := func(name string, d *time.Duration, def time.Duration) {
+		if *d < 0 {
+			bad = append(bad, fmt.Errorf("replay: Config.%s is %v, which is negative", name, *d))
+		}
+		if *d == 0 {
+			*d = def
+		}
+	}
+	number := func(name string, n *int, def int) {
+		if *n < 0 {
+			bad = append(bad, fmt.Errorf("replay: Config.%s is %d, which is negative", name, *n))
+		}
+		if *n == 0 {
+			*n = def
+		}
+	}
+	duration("Beat", &c.Beat, 250*time.Millisecond)
+	duration("MaxStale", &c.MaxStale, time.Second)
+	duration("CatalogueEvery", &c.CatalogueEvery, 3*time.Second)
+	duration("FetchTimeout", &c.FetchTimeout, 15*time.Second)
+	duration("BackoffMin", &c.BackoffMin, 100*time.Millisecond)
+	duration("BackoffMax", &c.BackoffMax, max(5*time.Second, c.BackoffMin))
+	duration("RetryMin", &c.RetryMin, 5*time.Second)
+	duration("RetryMax", &c.RetryMax, max(5*time.Minute, c.RetryMin))
+	duration("QuickEvery", &c.QuickEvery, 10*time.Millisecond)
+	duration("QuickFor", &c.QuickFor, 2*time.Second)
+	number("MaxAnchors", &c.MaxAnchors, 1<<17)
+	number("MaxGaps", &c.MaxGaps, 1<<16)
+	number("KeepLoads", &c.KeepLoads, 16)
+	if c.MaxBytes < 0 {
+		bad = append(bad, fmt.Errorf("replay: Config.MaxBytes is %d, which is negative", c.MaxBytes))
+	}
+	if c.MaxStale <= c.Beat {
+		bad = append(bad, fmt.Errorf("replay: Config.MaxStale (%v) is not longer than Config.Beat (%v): the engine could not be live between two beats", c.MaxStale, c.Beat))
+	}
+	if c.BackoffMax < c.BackoffMin {
+		bad = append(bad, fmt.Errorf("replay: Config.BackoffMax (%v) is shorter than Config.BackoffMin (%v)", c.BackoffMax, c.BackoffMin))
+	}
+	if c.RetryMax < c.RetryMin {
+		bad = append(bad, fmt.Errorf("replay: Config.RetryMax (%v) is shorter than Config.RetryMin (%v)", c.RetryMax, c.RetryMin))
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c, errors.Join(bad...)
+}

@@ -1,0 +1,226 @@
+package replay
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/cache"
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// cut is one fetch on its way into the cache: the sink of the fetch. It stages
+// rows in a writer and the accounts beside it; nothing of the engine changes
+// until it is published. It holds no events.
+type cut struct {
+	l       *loop
+	p       *plan
+	begun   bool
+	h       outbox.Header
+	w       *cache.Writer // begun with the first change
+	again   bool          // the plan has grown: what comes is passed by, and fetched again
+	refused error         // what a method has returned to the source
+
+	lastSeq int64 // of the events so far
+	highest uint64
+	events  uint64
+	passed  uint64
+	skipped uint64
+	below   uint64
+	gaps    gapCut
+	txs     anchorTxs
+
+	tables    []cutTable
+	loaded    []int
+	last      int // the table written last
+	unchecked int // rows since memory was last looked at
+}
+
+type cutTable struct {
+	loading bool         // BeginReplace was called
+	rows    uint64       // loaded
+	problem error        // as the source says
+	unread  error        // a row of the load could not be read
+	reread  cache.Origin // of the last event that asked for a row to be read again
+}
+
+func newCut(l *loop, p *plan) *cut {
+	return &cut{l: l, p: p, last: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
+}
+
+// abort forgets everything staged.
+func (c *cut) abort() {
+	if c.w != nil {
+		c.w.Abort()
+		c.w = nil
+	}
+}
+
+func (c *cut) writer() *cache.Writer {
+	if c.w == nil {
+		c.w = c.l.e.store.Begin()
+	}
+	return c.w
+}
+
+// found reports whether the cut holds an event that had not been applied.
+func (c *cut) found() bool { return c.events+c.passed > 0 }
+
+// refuse ends the fetch with an error of the engine's own.
+func (c *cut) refuse(err error) error {
+	c.refused = err
+	return err
+}
+
+// Begin implements outbox.Sink.
+func (c *cut) Begin(h *outbox.Header) error {
+	c.l.progress.Add(1)
+	if c.begun {
+		return c.refuse(fmt.Errorf("%w: two headers in one fetch", ErrSource))
+	}
+	c.begun, c.h = true, *h
+	c.h.Newest, c.h.Fingerprints = slices.Clone(h.Newest), slices.Clone(h.Fingerprints)
+	if h.Snapshot.IsZero() {
+		return c.refuse(fmt.Errorf("%w: a header without a snapshot", ErrSource))
+	}
+	req := c.p.request(c.l.pos)
+	if n := len(h.Fingerprints); (len(req.Reload) > 0 || req.Catalogue) && n != len(c.tables) {
+		return c.refuse(fmt.Errorf("%w: %d fingerprints for %d tables", ErrSource, n, len(c.tables)))
+	}
+	if c.p.full() {
+		c.explain()
+		return nil
+	}
+	if err := c.checkHistory(); err != nil {
+		return c.refuse(err)
+	}
+	c.checkDrift()
+	return nil
+}
+
+// checkHistory finds out whether the position still says something about the server.
+//
+// Invariant 3. Each of these means that events are missing which no fetch will
+// bring: the only way on is to load, and to say so.
+func (c *cut) checkHistory() error {
+	pos := c.l.pos
+	switch {
+	case c.h.History != c.l.history:
+		return &resyncError{HistoryChanged, fmt.Sprintf("%v has become %v", c.l.history, c.h.History)}
+	case !c.h.Snapshot.Includes(pos):
+		return &resyncError{HistoryChanged, fmt.Sprintf("the server's snapshot %v does not include the position %v", c.h.Snapshot, pos)}
+	case pos.Xmin() < c.h.Horizon:
+		// Xmin is the lower of the floor and the oldest transaction in flight.
+		return &resyncError{Trimmed, fmt.Sprintf("events below transaction %d may be gone, the position %v needs those from %d", c.h.Horizon, pos, pos.Xmin())}
+	}
+	return nil
+}
+
+// explain finds the root of a missing anchor: what was trimmed, or belongs to
+// another history, is missing as well.
+func (c *cut) explain() {
+	if c.p.kind != resync || c.p.reason != AnchorMissing {
+		return
+	}
+	var why *resyncError
+	if errors.As(c.checkHistory(), &why) {
+		c.p.reason, c.p.detail = why.reason, why.detail
+		c.l.enter(Resyncing, string(why.reason)+": "+why.detail)
+	}
+}
+
+// checkDrift compares the catalogue (invariant 7). The events of this cut may
+// be of the table's new shape and its rows of the old one, so the cut is made
+// again with the table loaded.
+func (c *cut) checkDrift() {
+	for i, f := range c.h.Fingerprints {
+		t := &c.p.tables[i]
+		if t.reload || t.broken != nil || f == c.l.tables[i].fingerprint {
+			continue
+		}
+		c.p.load(i, Drift, "")
+		c.again = true
+	}
+}
+
+func (c *cut) fingerprint(table int) string {
+	if table < len(c.h.Fingerprints) {
+		return c.h.Fingerprints[table]
+	}
+	return c.l.tables[table].fingerprint
+}
+
+// Problem implements outbox.Sink.
+func (c *cut) Problem(table int, err error) error {
+	c.l.progress.Add(1)
+	if err := c.known(table); err != nil {
+		return err
+	}
+	c.tables[table].problem = tableError(c.p.op(), c.l.e.tables[table].Name(), 0, err)
+	return nil
+}
+
+func (c *cut) known(table int) error {
+	if table < 0 || table >= len(c.tables) {
+		return c.refuse(fmt.Errorf("%w: there is no table %d", ErrSource, table))
+	}
+	return nil
+}
+
+// fits refuses a cut that takes too much memory (invariant 10).
+func (c *cut) fits(table int) error {
+	limit := c.l.cfg.MaxBytes
+	if limit == 0 || c.w == nil || table < 0 {
+		return nil
+	}
+	c.unchecked = 0
+	if n := c.w.Bytes(); n > limit {
+		return c.refuse(&Error{
+			Op: c.p.op(), Table: c.l.e.tables[table].Name(), Position: c.l.pos,
+			Err:  fmt.Errorf("%w: it would be %d bytes and more, of %d", ErrMaxBytes, n, limit),
+			Hint: "raise MaxBytes or keep fewer tables",
+		})
+	}
+	return nil
+}
+
+// wrote is called after each row that was staged. Memory is looked at every
+// few rows: the cache adds it up over its tables each time.
+func (c *cut) wrote(table int) error {
+	c.last = table
+	c.unchecked++
+	if c.unchecked < 16 {
+		return nil
+	}
+	return c.fits(table)
+}
+
+// Load implements outbox.Sink.
+func (c *cut) Load(table int, row pgx.CollectableRow) error {
+	c.l.progress.Add(1)
+	if err := c.known(table); err != nil {
+		return err
+	}
+	t := &c.tables[table]
+	if c.again || t.unread != nil || t.problem != nil || !c.p.tables[table].reload {
+		return nil
+	}
+	c.beginLoad(table)
+	if err := c.l.e.tables[table].ReplaceRow(row); err != nil {
+		// The other tables go on, so that all problems are known at once.
+		t.unread = tableError("load", c.l.e.tables[table].Name(), 0, err)
+		return nil
+	}
+	t.rows++
+	return c.wrote(table)
+}
+
+func (c *cut) beginLoad(table int) {
+	if t := &c.tables[table]; !t.loading {
+		t.loading = true
+		c.l.e.tables[table].BeginReplace(c.writer())
+		c.last = table
+	}
+}

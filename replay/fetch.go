@@ -1,0 +1,108 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// advance makes one cut: it fetches until what came can be published, each
+// time with what the attempt before has shown to be missing. An attempt that
+// is repeated has added a table to what is read again, to what is loaded, or
+// to what is broken, so the attempts are bounded.
+func (l *loop) advance(ctx context.Context, sess Session, p *plan) error {
+	for {
+		c, err := l.attempt(ctx, sess, p)
+		if err != nil {
+			return err
+		}
+		if c != nil {
+			l.publish(c, sess)
+			return nil
+		}
+		l.e.count(func(st *Status) { st.Rereads++ })
+		p.draw = false // at most once a beat
+	}
+}
+
+// attempt fetches once. It returns neither a cut nor an error if the plan has
+// grown and the fetch is to be repeated.
+func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error) {
+	l.lastFetch = time.Now()
+	l.e.begin(p)
+	// Whatever rang before the snapshot is taken is answered by it.
+	select {
+	case <-sess.Rings():
+		p.rung = true
+	default:
+	}
+	c := newCut(l, p)
+	err := l.guard(ctx, func(ctx context.Context) error {
+		return sess.Fetch(ctx, p.request(l.pos), c)
+	})
+	if c.refused != nil {
+		err = c.refused
+	}
+	if err == nil {
+		err = c.finish()
+	}
+	if err != nil {
+		c.abort()
+		return nil, l.failed(p.op(), err)
+	}
+	if c.again {
+		c.abort()
+		return nil, nil
+	}
+	return c, nil
+}
+
+func (p *plan) op() string {
+	switch p.kind {
+	case firstLoad, resync:
+		return "load"
+	case catchUp:
+		return "catch up"
+	}
+	return "apply"
+}
+
+// finish completes what the fetch has brought, so that only publishing is left.
+func (c *cut) finish() error {
+	if !c.begun {
+		return fmt.Errorf("%w: Fetch has returned nil without a header", ErrSource)
+	}
+	var bad []error
+	for i := range c.tables {
+		t := &c.tables[i]
+		if t.unread != nil {
+			bad = append(bad, t.unread)
+			c.p.breaks(i, t.unread, c.fingerprint(i))
+			c.again = true
+		}
+		if t.problem != nil {
+			bad = append(bad, t.problem)
+		}
+	}
+	if c.p.kind == firstLoad && len(bad) > 0 {
+		return errors.Join(bad...)
+	}
+	if c.again {
+		return nil
+	}
+	for i := range c.tables {
+		if !c.p.tables[i].reload || c.tables[i].problem != nil {
+			continue
+		}
+		c.beginLoad(i) // a table without rows is complete as well
+		c.l.e.tables[i].EndReplace()
+		c.loaded = append(c.loaded, i)
+	}
+	return c.fits(c.last)
+}
+
+// breaks takes a table out of the plan: its rows cannot be read.
+func (p *plan) breaks(table int, err error, fingerprint string) {
+	p.tables[table] = tablePlan{broken: err, fingerprint: fingerprint}
+}

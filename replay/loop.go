@@ -1,0 +1,159 @@
+package replay
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// loop is the engine's one goroutine. It owns the position and everything that
+// moves with it; nobody else reads or writes what is in it.
+type loop struct {
+	e     *Engine
+	cfg   *Config
+	log   *slog.Logger
+	first chan<- error // tells Start how the first load went; nil once told
+
+	pos     outbox.Position // zero: nothing is loaded
+	history uuid.UUID
+	gaps    gaps
+	anchor  anchor
+	applied int64 // the highest number of which an event was applied or loaded
+	tables  []tableState
+
+	lastFetch  time.Time     // when the last attempt began
+	look       time.Duration // the pause before numbers unaccounted for are looked for again
+	quickUntil time.Time
+	catalogue  time.Time // when the catalogue is to be compared again
+	lastDraw   time.Time
+
+	pending  *resyncError  // the position is known to be worthless
+	failures int           // sessions ended by an error since a fetch last moved the position on
+	stalls   int           // calls given up since a fetch last completed
+	progress atomic.Uint64 // counts what the source brings
+}
+
+type tableState struct {
+	fingerprint string // of the last load, or of the last attempt that failed
+	problem     error
+	retryAt     time.Time
+	retry       time.Duration
+}
+
+func newLoop(e *Engine, first chan<- error) *loop {
+	l := &loop{
+		e: e, cfg: &e.cfg, log: e.cfg.Logger, first: first,
+		tables: make([]tableState, len(e.tables)),
+		look:   time.Millisecond,
+	}
+	l.gaps.max, l.anchor.max = e.cfg.MaxGaps, e.cfg.MaxAnchors
+	return l
+}
+
+// follow fetches whenever there is a reason to, until the session fails.
+func (l *loop) follow(ctx context.Context, sess Session) error {
+	for {
+		why, err := l.wait(ctx, sess)
+		if err != nil {
+			return err
+		}
+		if err := l.advance(ctx, sess, l.plan(why)); err != nil {
+			return err
+		}
+	}
+}
+
+// wait blocks until there is a reason to fetch.
+func (l *loop) wait(ctx context.Context, sess Session) (cause, error) {
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-sess.Lost():
+		return 0, ErrBellLost
+	default:
+	}
+	at, why := l.next(time.Now())
+	timer := time.NewTimer(time.Until(at))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return 0, context.Cause(ctx)
+	case <-sess.Lost():
+		return 0, ErrBellLost
+	case <-sess.Rings():
+		return byRing, nil
+	case <-l.e.poke:
+		return byAsk, nil
+	case <-timer.C:
+		return why, nil
+	}
+}
+
+// next says when to fetch if nobody asks for it, and why.
+//
+// A committing transaction that finds another one ringing does not ring, and
+// its commit may end after the other's, so after a ring there may be more to
+// come. The numbers handed out tell: as long as some are not accounted for the
+// engine looks again, after 1, 2, 4 ... ms up to the beat.
+func (l *loop) next(now time.Time) (time.Time, cause) {
+	at, why := l.lastFetch.Add(l.cfg.Beat), byBeat
+	if now.Before(l.quickUntil) {
+		if quick := l.lastFetch.Add(l.cfg.QuickEvery); quick.Before(at) {
+			at, why = quick, byQuick
+		}
+	}
+	if !l.gaps.settled() || l.e.tokensWait() {
+		if look := now.Add(l.look); look.Before(at) {
+			at, why = look, byLook
+		}
+	}
+	return at, why
+}
+
+// plan makes the plan of the next cut of a session that follows.
+func (l *loop) plan(why cause) *plan {
+	now := time.Now()
+	p := &plan{kind: follow, cause: why, rung: why == byRing, tables: make([]tablePlan, len(l.tables))}
+	p.catalogue = !now.Before(l.catalogue)
+	if l.gaps.wantsDraw() && !now.Before(l.lastDraw.Add(l.cfg.Beat)) {
+		p.draw, l.lastDraw = true, now
+	}
+	for i := range l.tables {
+		if t := &l.tables[i]; t.problem != nil && !now.Before(t.retryAt) {
+			p.load(i, Retry, "")
+		}
+	}
+	return p
+}
+
+// paced sets the pace after a published or empty cut.
+func (l *loop) paced(c *cut, news bool, sess Session) {
+	now := time.Now()
+	if c.found() || news || c.p.cause == byAsk {
+		l.look = time.Millisecond
+	} else {
+		l.look = min(2*l.look, l.cfg.Beat)
+	}
+	if !c.found() {
+		return
+	}
+	unrung := c.p.cause == byBeat && !c.p.rung && len(sess.Rings()) == 0 && sess.Bell() != "poll" && c.p.kind == follow
+	if unrung {
+		l.e.count(func(st *Status) { st.Unrung++ })
+	}
+	if unrung || c.p.cause == byQuick {
+		l.quickUntil = now.Add(l.cfg.QuickFor)
+	}
+}
+
+// count changes the counters.
+func (e *Engine) count(f func(*Status)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	f(&e.sh.st)
+}

@@ -1,0 +1,229 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// run opens sessions until the engine is closed.
+//
+// Invariant 9. Whatever fails ends the session: there is one way to recover,
+// which is the way a node comes back after an outage.
+func (l *loop) run(ctx context.Context) {
+	defer close(l.e.done)
+	defer l.end()
+	for ctx.Err() == nil {
+		err := l.session(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		if l.first != nil {
+			l.fail(err)
+			l.first <- err
+			l.first = nil
+			return
+		}
+		var again *resyncError
+		if errors.As(err, &again) {
+			// The server is well, only the position is not: go back at once,
+			// unless that is what came of it the last time.
+			l.pending = again
+			l.failures++
+			l.resyncing(again)
+			if l.failures == 1 {
+				continue
+			}
+		} else {
+			l.failures++
+			l.fail(err)
+		}
+		l.pause(ctx)
+	}
+}
+
+// end tells everybody that nothing moves any more.
+func (l *loop) end() {
+	if l.first != nil {
+		l.first <- ErrClosed
+	}
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	l.e.shut("it could not start")
+}
+
+// session lives through one life of the connections.
+func (l *loop) session(ctx context.Context) error {
+	var sess Session
+	err := l.guard(ctx, func(ctx context.Context) (err error) {
+		sess, err = l.e.src.Open(ctx)
+		return err
+	})
+	if err != nil {
+		return l.failed("open", err)
+	}
+	if sess == nil {
+		return l.failed("open", fmt.Errorf("%w: Open returned neither a session nor an error", ErrSource))
+	}
+	defer sess.Close()
+	l.e.count(func(st *Status) { st.Sessions++; st.Bell = sess.Bell() })
+	if err := l.join(ctx, sess); err != nil {
+		return err
+	}
+	return l.follow(ctx, sess)
+}
+
+// join brings the cache to where a new session's server is.
+func (l *loop) join(ctx context.Context, sess Session) error {
+	if l.pos.IsZero() {
+		return l.advance(ctx, sess, l.planLoad(firstLoad, FirstLoad, ""))
+	}
+	why := l.pending
+	if why == nil {
+		var err error
+		if why, err = l.prove(ctx, sess); err != nil {
+			return err
+		}
+	}
+	if why != nil {
+		l.pending = why
+		l.resyncing(why)
+		return l.advance(ctx, sess, l.planLoad(resync, why.reason, why.detail))
+	}
+	l.enter(CatchingUp, "replaying what was missed")
+	p := l.plan(byAsk)
+	p.kind = catchUp
+	return l.advance(ctx, sess, p)
+}
+
+// prove shows the server the anchor, before anything is applied (invariant 4).
+// It returns why the position is worthless, or nil.
+func (l *loop) prove(ctx context.Context, sess Session) (*resyncError, error) {
+	txs, whole := l.anchor.all()
+	if !whole {
+		return &resyncError{AnchorMissing, fmt.Sprintf("the last cuts had more than %d transactions, too many to ask the server for", l.cfg.MaxAnchors)}, nil
+	}
+	if len(txs) == 0 {
+		return nil, nil
+	}
+	var missing []outbox.Anchor
+	err := l.guard(ctx, func(ctx context.Context) (err error) {
+		missing, err = sess.Missing(ctx, txs)
+		return err
+	})
+	switch {
+	case err != nil:
+		return nil, l.failed("check the anchor", err)
+	case len(missing) == 0:
+		return nil, nil
+	}
+	m := missing[0]
+	return &resyncError{AnchorMissing, fmt.Sprintf(
+		"the server does not have %d of the %d transactions last applied, such as %d with event %d of %s",
+		len(missing), len(txs), m.Xid, m.Seq, m.At.UTC().Format(time.RFC3339Nano))}, nil
+}
+
+func (l *loop) planLoad(k kind, reason Reason, detail string) *plan {
+	p := &plan{kind: k, cause: byAsk, reason: reason, detail: detail, catalogue: true, tables: make([]tablePlan, len(l.tables))}
+	for i := range p.tables {
+		p.load(i, reason, detail)
+	}
+	return p
+}
+
+// failed gives an error of the source its place, unless it has one.
+func (l *loop) failed(op string, err error) error {
+	var placed *Error
+	var again *resyncError
+	if errors.As(err, &placed) || errors.As(err, &again) {
+		return err
+	}
+	return &Error{Op: op, Position: l.pos, Err: err}
+}
+
+// fail says that the engine is stale, and why.
+func (l *loop) fail(err error) {
+	l.log.Warn("replay: the session has ended", "error", err, "failures", l.failures)
+	now := time.Now()
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	l.e.sh.st.Failures++
+	l.e.sh.st.LastError, l.e.sh.st.LastErrorAt = err, now
+	if l.first == nil {
+		l.e.sh.enter(Stale, err.Error(), now)
+	}
+}
+
+func (l *loop) resyncing(why *resyncError) {
+	l.log.Warn("replay: loading all tables again", "reason", string(why.reason), "detail", why.detail, "position", l.pos.String())
+	l.enter(Resyncing, string(why.reason)+": "+why.detail)
+}
+
+func (l *loop) enter(s State, reason string) {
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	l.e.sh.enter(s, reason, time.Now())
+}
+
+// pause waits before the next session: doubling, and half of it random, so
+// that nodes which lost the same server do not come back together.
+func (l *loop) pause(ctx context.Context) {
+	d := l.cfg.BackoffMin
+	for i := 1; i < l.failures && d < l.cfg.BackoffMax; i++ {
+		d *= 2
+	}
+	d = min(d, l.cfg.BackoffMax)
+	d = d/2 + rand.N(d/2+1)
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C:
+	}
+}
+
+// guard runs a call of the source and gives it up when it makes no progress.
+// A call that was given up makes the next ones' time longer.
+func (l *loop) guard(ctx context.Context, call func(context.Context) error) error {
+	timeout := l.cfg.FetchTimeout << min(l.stalls, 4)
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var (
+		mu    sync.Mutex // the timer's function needs the timer
+		timer *time.Timer
+		ended bool
+		seen  = l.progress.Load()
+	)
+	mu.Lock()
+	timer = time.AfterFunc(timeout, func() {
+		mu.Lock()
+		defer mu.Unlock()
+		if ended {
+			return
+		}
+		if now := l.progress.Load(); now != seen {
+			seen = now
+			timer.Reset(timeout)
+			return
+		}
+		cancel(fmt.Errorf("%w for %v", ErrStalled, timeout))
+	})
+	mu.Unlock()
+	defer func() {
+		mu.Lock()
+		defer mu.Unlock()
+		ended = true
+		timer.Stop()
+	}()
+	err := call(ctx)
+	if err != nil && errors.Is(context.Cause(ctx), ErrStalled) {
+		l.stalls++
+		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
+	}
+	return err
+}

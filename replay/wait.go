@@ -1,0 +1,160 @@
+package replay
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// waiter waits for a fetch. It is in Engine.waiters until it has been answered.
+type waiter struct {
+	after  uint64        // the ordinal of the earliest fetch that may answer
+	token  *outbox.Token // answered by any fetch whose snapshot covers it
+	tables []int         // whose problems concern the waiter; nil: all
+	done   chan error    // buffered
+}
+
+// Barrier returns once the cache holds everything that had been committed
+// before the call. It waits for a fetch that begins after the call; callers
+// that come before that fetch begins share it. It goes on waiting through
+// reconnects until ctx ends; the error then wraps ctx's and the source's last.
+// Where a table is not kept right the error is ErrTable and names it; the
+// barrier holds for the others.
+func (e *Engine) Barrier(ctx context.Context) error {
+	return e.await(ctx, "barrier", &waiter{})
+}
+
+// WaitFor returns once the cache holds the token's transaction, or at once if
+// it does. A transaction that has not ended is waited for, one that was rolled
+// back counts as held once it is over. A token of another history is
+// ErrHistory, also if the history changes meanwhile. Other errors are those of
+// Barrier.
+func (e *Engine) WaitFor(ctx context.Context, t outbox.Token) error {
+	return e.await(ctx, "wait for a transaction", &waiter{token: &t})
+}
+
+// Reload loads the tables again, by their index, or all of them where none is
+// given, and returns once that is published. Readers are served the old state
+// meanwhile, and subscribers see what differs. Where ctx ends earlier the
+// tables are loaded all the same. Errors are those of Barrier, for these tables.
+func (e *Engine) Reload(ctx context.Context, tables ...int) error {
+	if len(tables) == 0 {
+		for i := range e.tables {
+			tables = append(tables, i)
+		}
+	}
+	for _, i := range tables {
+		if i < 0 || i >= len(e.tables) {
+			return fmt.Errorf("replay: reload: there is no table %d", i)
+		}
+	}
+	return e.await(ctx, "reload", &waiter{tables: tables})
+}
+
+func (e *Engine) await(ctx context.Context, what string, w *waiter) error {
+	w.done = make(chan error, 1)
+	if err := e.enlist(w); err != nil {
+		return err
+	}
+	select {
+	case err := <-w.done:
+		return err
+	case <-ctx.Done():
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	select {
+	case err := <-w.done: // answered in the same instant
+		return err
+	default:
+	}
+	delete(e.waiters, w)
+	err := fmt.Errorf("replay: %s: %w", what, context.Cause(ctx))
+	if last := e.sh.st.LastError; last != nil && e.sh.state != Live {
+		err = fmt.Errorf("%w (last failure: %w)", err, last)
+	}
+	return err
+}
+
+// enlist registers the waiter and makes the engine's goroutine fetch.
+func (e *Engine) enlist(w *waiter) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	switch {
+	case e.closed:
+		return ErrClosed
+	case e.cancel == nil:
+		return ErrNotStarted
+	}
+	w.after = e.begun + 1
+	if w.token == nil {
+		for _, i := range w.tables {
+			e.want[i] = w.after
+		}
+	} else if answered, err := e.answer(w, 0); answered {
+		w.done <- err
+		return nil
+	}
+	e.waiters[w] = struct{}{}
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+	return nil
+}
+
+// answer works out what the waiter is told now that the fetch of that ordinal
+// is complete. Caller holds mu.
+func (e *Engine) answer(w *waiter, completed uint64) (answered bool, err error) {
+	if w.token == nil {
+		return w.after <= completed, e.problems(w.tables)
+	}
+	loaded := !e.sh.st.Position.IsZero()
+	switch {
+	case !loaded:
+		return false, nil
+	case w.token.History != e.sh.st.History:
+		return true, fmt.Errorf("%w (token: %v, followed: %v)", ErrHistory, w.token.History, e.sh.st.History)
+	}
+	// The fetch's own snapshot and not the position, which is kept tight and
+	// never covers a transaction that wrote no event.
+	return e.sh.snapshot.Covers(w.token.Xid), e.problems(nil)
+}
+
+// release answers whoever the completed fetch answers. Caller holds mu.
+func (e *Engine) release(completed uint64) {
+	for w := range e.waiters {
+		if answered, err := e.answer(w, completed); answered {
+			w.done <- err
+			delete(e.waiters, w)
+		}
+	}
+}
+
+// problems joins what is wrong with the tables, all of them if tables is nil.
+// Caller holds mu.
+func (e *Engine) problems(tables []int) error {
+	var errs []error
+	for i := range e.sh.st.Tables {
+		if p := e.sh.st.Tables[i].Problem; p != nil && (tables == nil || slices.Contains(tables, i)) {
+			errs = append(errs, p)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// tokensWait reports whether a token is still waited for: the transaction may
+// end without ringing.
+func (e *Engine) tokensWait() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for w := range e.waiters {
+		if w.token != nil {
+			return true
+		}
+	}
+	return false
+}
