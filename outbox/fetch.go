@@ -60,8 +60,9 @@ type Header struct {
 type Sink interface {
 	// Begin comes first and once.
 	Begin(h *Header) error
-	// Problem says why a table of Request.Reload cannot be kept right (gone, not
-	// tracked, a column missing, no right to read). It is not loaded then. The fetch goes on.
+	// Problem says why a table of Request.Reload or Reread cannot be kept right
+	// (gone, not tracked, a column missing, no right to read, its lock not to
+	// be had). Nothing is loaded or reread of it then. The fetch goes on.
 	Problem(table int, err error) error
 	// Event brings one event. table is -1 for a table that is not followed,
 	// whose row is not decoded; row is nil where the event has no document.

@@ -4,13 +4,12 @@ import (
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
-	"fmt"
-	"regexp"
 	"strconv"
-	"strings"
 	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/internal/psql"
 )
 
 //go:embed sql/*.sql
@@ -19,42 +18,9 @@ var files embed.FS
 // maxName is NAMEDATALEN - 1: the bytes that an identifier may have.
 const maxName = 63
 
-// variable matches psql's :"name" (an identifier) and :'name' (a literal).
-var variable = regexp.MustCompile(`:"([a-z_]+)"|:'([a-z_]+)'`)
-
-// render is one of the files with psql's variables put in, as psql -v would:
-// :"name" quoted as an identifier, :'name' as a literal. It is the only place
-// where SQL and names meet. A variable without a value is a mistake of this package.
+// render is one of the files with its names put in.
 func render(file string, vars map[string]string) (string, error) {
-	b, err := files.ReadFile("sql/" + file)
-	if err != nil {
-		return "", fmt.Errorf("triggers: %w", err)
-	}
-	var missing []string
-	sql := variable.ReplaceAllStringFunc(string(b), func(m string) string {
-		name := m[2 : len(m)-1]
-		v, ok := vars[name]
-		if !ok {
-			missing = append(missing, name)
-		}
-		if m[1] == '"' {
-			return pgx.Identifier{v}.Sanitize()
-		}
-		return literal(v)
-	})
-	if missing != nil {
-		return "", fmt.Errorf("triggers: %s: no value for %s", file, strings.Join(missing, ", "))
-	}
-	return sql, nil
-}
-
-// literal quotes s as a string constant, also where standard_conforming_strings is off.
-func literal(s string) string {
-	s = strings.ReplaceAll(s, "'", "''")
-	if strings.Contains(s, `\`) {
-		return " E'" + strings.ReplaceAll(s, `\`, `\\`) + "'"
-	}
-	return "'" + s + "'"
+	return psql.Render(files, "sql/"+file, vars)
 }
 
 // vars are the variables that do not depend on a table.

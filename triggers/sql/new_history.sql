@@ -4,6 +4,6 @@
 -- node loads its tables again.
 delete from :"schema".outbox;
 delete from :"schema".nodes;
-update :"schema".horizon set xid = pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot()), moved = pg_catalog.clock_timestamp();
+update :"schema".horizon set xid = '0', moved = pg_catalog.clock_timestamp();
 update :"schema".meta set history = pg_catalog.gen_random_uuid(),
   system_identifier = (select system_identifier from pg_catalog.pg_control_system());

@@ -84,7 +84,7 @@ create table if not exists :"schema".meta (
   bell              text not null check (bell in ('notify', 'off'))
 );
 
-insert into :"schema".horizon (xid) values ('3') on conflict do nothing;
+insert into :"schema".horizon (xid) values ('0') on conflict do nothing;
 insert into :"schema".meta (version, min_node, history, system_identifier, bell)
 select :'version'::integer, :'min_node'::integer, pg_catalog.gen_random_uuid(), c.system_identifier, 'off'
 from pg_catalog.pg_control_system() c

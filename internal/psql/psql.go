@@ -1,0 +1,50 @@
+// Package psql puts names into .sql files the way psql does with -v, so that
+// one file serves both.
+package psql
+
+import (
+	"fmt"
+	"io/fs"
+	"regexp"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// variable matches psql's :"name" (an identifier) and :'name' (a literal).
+var variable = regexp.MustCompile(`:"([a-z_]+)"|:'([a-z_]+)'`)
+
+// Render reads a file and puts psql's variables in: :"name" quoted as an identifier,
+// :'name' as a literal. It is the only place where SQL text and names meet. A
+// variable without a value is an error.
+func Render(files fs.FS, file string, vars map[string]string) (string, error) {
+	b, err := fs.ReadFile(files, file)
+	if err != nil {
+		return "", fmt.Errorf("psql: %w", err)
+	}
+	var missing []string
+	sql := variable.ReplaceAllStringFunc(string(b), func(m string) string {
+		name := m[2 : len(m)-1]
+		v, ok := vars[name]
+		if !ok {
+			missing = append(missing, name)
+		}
+		if m[1] == '"' {
+			return pgx.Identifier{v}.Sanitize()
+		}
+		return Literal(v)
+	})
+	if missing != nil {
+		return "", fmt.Errorf("psql: %s: no value for %s", file, strings.Join(missing, ", "))
+	}
+	return sql, nil
+}
+
+// Literal quotes s as a string constant, whatever standard_conforming_strings is.
+func Literal(s string) string {
+	s = strings.ReplaceAll(s, "'", "''")
+	if strings.Contains(s, `\`) {
+		return " E'" + strings.ReplaceAll(s, `\`, `\\`) + "'"
+	}
+	return "'" + s + "'"
+}

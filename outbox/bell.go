@@ -1,0 +1,157 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// checkListener is how often a silent listener's connection is asked whether
+// it still lives: a half-open one hears nothing and says nothing.
+const checkListener = 30 * time.Second
+
+// listener is the NOTIFY bell.
+type listener struct {
+	conn   *pgx.Conn
+	rings  chan struct{}
+	lost   chan struct{}
+	cancel context.CancelFunc
+}
+
+// hang puts up the bell: it listens, and proves it by ringing itself. Behind a
+// pooler in transaction mode LISTEN succeeds and hears nothing; such a session
+// polls, unless the bell was asked for by name.
+func (s *Session) hang(ctx context.Context, schemaOID int64, rings bool) error {
+	cfg := s.src.cfg
+	if cfg.Bell == BellPoll {
+		return nil
+	}
+	if !rings && cfg.Bell == BellDefault {
+		cfg.Logger.Info("the bell is off in this database: polling")
+		return nil
+	}
+	l, err := s.src.listen(ctx, schemaOID)
+	if err != nil {
+		return err
+	}
+	heard, err := l.prove(ctx, s.conn, schemaOID, cfg.ProveWithin)
+	if err != nil {
+		closeConn(l.conn)
+		return err
+	}
+	if !heard {
+		closeConn(l.conn)
+		if cfg.Bell == BellNotify {
+			return fmt.Errorf("outbox: LISTEN heard nothing of a ring of our own within %s: is there a pooler in transaction mode in front? Use bell %q", cfg.ProveWithin, BellPoll)
+		}
+		cfg.Logger.Warn("LISTEN hears nothing, polling instead: is there a pooler in transaction mode in front?", "waited", cfg.ProveWithin)
+		return nil
+	}
+	listening, cancel := context.WithCancel(context.Background())
+	l.cancel = cancel
+	go l.run(listening)
+	s.bell = l
+	return nil
+}
+
+func channel(schemaOID int64) string { return "lockstep_" + strconv.FormatInt(schemaOID, 10) }
+
+func (s *Source) listen(ctx context.Context, schemaOID int64) (*listener, error) {
+	conn, err := s.connect(ctx, "bell")
+	if err != nil {
+		return nil, err
+	}
+	if _, err := conn.Exec(ctx, "listen "+pgx.Identifier{channel(schemaOID)}.Sanitize()); err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("outbox: listen: %w", err)
+	}
+	return &listener{conn: conn, rings: make(chan struct{}, 1), lost: make(chan struct{})}, nil
+}
+
+// prove rings from the other connection and waits to hear it. Any notification will
+// do: it came through.
+func (l *listener) prove(ctx context.Context, from *pgx.Conn, schemaOID int64, within time.Duration) (bool, error) {
+	if _, err := from.Exec(ctx, "select pg_notify($1, '')", channel(schemaOID)); err != nil {
+		return false, fmt.Errorf("outbox: ring: %w", err)
+	}
+	waiting, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	_, err := l.conn.WaitForNotification(waiting)
+	switch {
+	case err == nil:
+		return true, nil
+	case ctx.Err() != nil:
+		return false, fmt.Errorf("outbox: wait for our own ring: %w", ctx.Err())
+	case errors.Is(waiting.Err(), context.DeadlineExceeded):
+		return false, nil
+	}
+	return false, fmt.Errorf("outbox: wait for our own ring: %w", err)
+}
+
+// run turns notifications into rings until the connection ends. What they say
+// is not read: any role can send one. Rings that nobody has taken yet are one.
+func (l *listener) run(ctx context.Context) {
+	defer close(l.lost)
+	for {
+		waiting, cancel := context.WithTimeout(ctx, checkListener)
+		_, err := l.conn.WaitForNotification(waiting)
+		quiet := waiting.Err() != nil && ctx.Err() == nil
+		cancel()
+		switch {
+		case err == nil:
+			l.ring()
+		case quiet && l.alive(ctx):
+		default:
+			return
+		}
+	}
+}
+
+func (l *listener) ring() {
+	select {
+	case l.rings <- struct{}{}:
+	default:
+	}
+}
+
+// alive asks the server for a sign of life. Notifications that come with the
+// answer wait in the connection for the next WaitForNotification.
+func (l *listener) alive(ctx context.Context) bool {
+	asking, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	return l.conn.Ping(asking) == nil
+}
+
+func (l *listener) close() {
+	l.cancel()
+	<-l.lost
+	closeConn(l.conn)
+}
+
+// Rings tells that there may be something to fetch: a hint. It is never closed.
+func (s *Session) Rings() <-chan struct{} {
+	if s.bell == nil {
+		return nil
+	}
+	return s.bell.rings
+}
+
+// Lost is closed when the bell's connection has ended; with the poll bell it never is.
+func (s *Session) Lost() <-chan struct{} {
+	if s.bell == nil {
+		return nil
+	}
+	return s.bell.lost
+}
+
+// Bell names the doorbell in use.
+func (s *Session) Bell() string {
+	if s.bell == nil {
+		return string(BellPoll)
+	}
+	return string(BellNotify)
+}

@@ -1,0 +1,162 @@
+package outbox
+
+import (
+	"cmp"
+	"context"
+	"embed"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pglockstep/lockstep/internal/psql"
+)
+
+//go:embed sql/*.sql
+var files embed.FS
+
+// NodeVersion is what this package can read: a schema whose min_node is above
+// it is refused (ErrSchema).
+const NodeVersion = 1
+
+// Bell is a way to learn that there is something to fetch.
+type Bell string
+
+const (
+	// BellDefault listens where that works and polls where it does not.
+	BellDefault Bell = ""
+	// BellNotify listens to NOTIFY on a connection of its own.
+	BellNotify Bell = "notify"
+	// BellPoll has no connection of its own; whoever drives the session fetches at every beat.
+	BellPoll Bell = "poll"
+)
+
+// Config is what a Source follows and how.
+type Config struct {
+	// Schema holds the outbox. Default "lockstep".
+	Schema string
+	// Pool gives the way to connect: its ConnConfig, BeforeConnect and
+	// AfterConnect are used (TLS, rotating passwords, registered types). No
+	// connection is ever taken out of it.
+	Pool *pgxpool.Pool
+	// Tables are followed; their order gives them their index.
+	Tables []TableSpec
+	// Bell is the doorbell. Default BellDefault.
+	Bell Bell
+	// LockTimeout bounds the wait for a table's lock before a load. Default 3 s.
+	LockTimeout time.Duration
+	// ProveWithin is how long the bell's own ring may take at start before the
+	// source polls instead. Default 2 s.
+	ProveWithin time.Duration
+	// Check says why a table's capture cannot be trusted; nil: it can. It is
+	// asked before each load of the table, by its registered name. Default: no check.
+	Check func(ctx context.Context, q Querier, table string) error
+	// Logger hears which bell is used, and why. Default: nothing is logged.
+	Logger *slog.Logger
+}
+
+// TableSpec is one table to follow.
+type TableSpec struct {
+	// Name is the table's name as SQL writes it.
+	Name string
+	// Columns picks the columns to read from those that the table has, in
+	// their order there. It is asked at every load, since a migration may
+	// have changed them. Default: all columns.
+	Columns func(have []ColumnInfo) ([]string, error)
+	// Document asks for whole rows as row_to_json gives them, instead of
+	// columns: a row's one raw value is then the JSON text, or for a deletion
+	// or a reread key that of the key columns at least.
+	Document bool
+}
+
+// ColumnInfo is a column of a table as the catalogue has it.
+type ColumnInfo struct {
+	Name      string
+	OID       uint32 // of its type
+	Key       bool   // part of the primary key
+	Generated bool   // computed by Postgres: never written
+	Required  bool   // NOT NULL without a default: every insert must give it
+}
+
+// Querier reads: a connection, a pool and a transaction are ones.
+type Querier interface {
+	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
+	QueryRow(ctx context.Context, sql string, args ...any) pgx.Row
+}
+
+var (
+	// ErrStandby means that the server is a hot standby, whose snapshots do not
+	// list the transactions in flight.
+	ErrStandby = errors.New("the server is a standby, where a snapshot does not show which transactions are in flight: connect to the primary")
+	// ErrNotInstalled means that the schema with the outbox is not there.
+	ErrNotInstalled = errors.New("lockstep is not installed in this database")
+	// ErrSchema means that the schema needs a newer node than this one.
+	ErrSchema = errors.New("the schema needs a newer node")
+	// ErrForeignCluster means that the outbox was made in another cluster: it
+	// came with a dump or through pg_upgrade, and its transaction ids mean nothing here.
+	ErrForeignCluster = errors.New("the outbox was made in another cluster")
+	// ErrTable is wrapped by every TableError.
+	ErrTable = errors.New("table cannot be followed")
+)
+
+// TableError says why one table cannot be followed, and what to do.
+type TableError struct {
+	Table string
+	Why   string
+	Hint  string // what to do; "" where there is nothing short to say
+	Err   error  // nil where Why says it all
+}
+
+// Error is one line.
+func (e *TableError) Error() string {
+	s := "table " + e.Table + ": " + e.Why
+	if e.Err != nil {
+		s += ": " + e.Err.Error()
+	}
+	if e.Hint != "" {
+		s += " (" + e.Hint + ")"
+	}
+	return s
+}
+
+// Unwrap lets errors.Is find ErrTable and the cause.
+func (e *TableError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrTable}
+	}
+	return []error{ErrTable, e.Err}
+}
+
+// statements are the rendered files that a session uses.
+type statements struct {
+	open, header, events, newest, missing, describe, fingerprints string
+}
+
+func loadStatements(schema string) (statements, error) {
+	var s statements
+	vars := map[string]string{"schema": schema}
+	for file, into := range map[string]*string{
+		"open": &s.open, "header": &s.header, "events": &s.events, "newest": &s.newest,
+		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints,
+	} {
+		sql, err := psql.Render(files, "sql/"+file+".sql", vars)
+		if err != nil {
+			return s, fmt.Errorf("outbox: %w", err)
+		}
+		*into = sql
+	}
+	return s, nil
+}
+
+func (c Config) withDefaults() Config {
+	c.Schema = cmp.Or(c.Schema, "lockstep")
+	c.LockTimeout = cmp.Or(c.LockTimeout, 3*time.Second)
+	c.ProveWithin = cmp.Or(c.ProveWithin, 2*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	return c
+}

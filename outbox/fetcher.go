@@ -1,0 +1,264 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pglockstep/lockstep/outbox/rowjson"
+)
+
+func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
+	return &fetcher{pg: conn.PgConn(), sql: sql}
+}
+
+// Fetch brings one cut to the sink, in one round trip; one that loads or
+// rereads takes a few more. After an error the session can only be closed.
+func (s *Session) Fetch(ctx context.Context, req Request, sink Sink) error {
+	if err := s.fast.prepare(ctx); err != nil {
+		return err
+	}
+	f := &fetch{Session: s, req: req, sink: sink, names: map[string]string{}}
+	f.header.Began = time.Now()
+	f.index()
+	var err error
+	if len(req.Reload) == 0 && len(req.Reread) == 0 && !req.From.IsZero() {
+		err = f.follow(ctx)
+	} else {
+		err = f.load(ctx)
+	}
+	return err
+}
+
+// fetch is one call of Fetch.
+type fetch struct {
+	*Session
+	req    Request
+	sink   Sink
+	header Header
+	names  map[string]string // interned table names
+	byName map[string]int    // registered name to index
+	reread map[int][][]byte  // key documents by table
+}
+
+// index maps registered names to the tables that can be decoded.
+func (f *fetch) index() {
+	f.byName = make(map[string]int, len(f.src.tables))
+	for i, d := range f.src.tables {
+		if d != nil {
+			f.byName[d.registered] = i
+		}
+	}
+}
+
+// follow is the fetch of a cut from the log alone.
+func (f *fetch) follow(ctx context.Context) error {
+	p := f.fast.pg.StartPipeline(ctx)
+	p.SendQueryParams(beginSQL, nil, nil, nil, nil)
+	if err := f.sendCut(p); err != nil {
+		return errors.Join(err, p.Close())
+	}
+	p.SendQueryParams("commit", nil, nil, nil, nil)
+	if err := p.Sync(); err != nil {
+		return errors.Join(fmt.Errorf("outbox: fetch: %w", err), p.Close())
+	}
+	err := skip(p)
+	if err == nil {
+		err = f.readCut(p)
+	}
+	if err == nil {
+		err = skip(p)
+	}
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return fmt.Errorf("outbox: fetch: %w", err)
+	}
+	return nil
+}
+
+// sendCut queues the statements of a cut after the transaction has begun.
+func (f *fetch) sendCut(p *pgconn.Pipeline) error {
+	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0})
+	if f.req.DrawXid {
+		p.SendQueryStatement(f.fast.draw, nil, nil, binaryFormats)
+	}
+	if f.req.Catalogue {
+		oids, err := f.relids()
+		if err != nil {
+			return err
+		}
+		p.SendQueryStatement(f.fast.fingerprints, [][]byte{oids}, binaryFormats, []int16{0, 0})
+	}
+	return f.sendEvents(p)
+}
+
+func (f *fetch) sendEvents(p *pgconn.Pipeline) error {
+	params, err := xidParams(f.conn.TypeMap(), f.req.From)
+	if err != nil {
+		return err
+	}
+	p.SendQueryStatement(f.fast.events, params, binaryFormats, binaryFormats)
+	return nil
+}
+
+func (f *fetch) relids() ([]byte, error) {
+	oids := make([]uint32, len(f.src.tables))
+	for i, d := range f.src.tables {
+		if d != nil {
+			oids[i] = d.relid
+		}
+	}
+	b, err := f.conn.TypeMap().Encode(pgtype.OIDArrayOID, pgtype.BinaryFormatCode, oids, nil)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: encode table oids: %w", err)
+	}
+	return b, nil
+}
+
+// readCut reads what sendCut queued, up to the last event.
+func (f *fetch) readCut(p *pgconn.Pipeline) error {
+	if err := one(p, func(v [][]byte) error { return readHeader(v, &f.header) }); err != nil {
+		return err
+	}
+	if f.req.DrawXid {
+		if err := one(p, f.readDrawn); err != nil {
+			return err
+		}
+	}
+	if f.req.Catalogue {
+		if err := f.readFingerprints(p); err != nil {
+			return err
+		}
+	}
+	if err := f.sink.Begin(&f.header); err != nil {
+		return err
+	}
+	return f.readEvents(p)
+}
+
+func (f *fetch) readDrawn(v [][]byte) error {
+	xid, err := pgtypeUint64(v)
+	f.header.Drawn = xid
+	return err
+}
+
+func (f *fetch) readFingerprints(p *pgconn.Pipeline) error {
+	f.header.Fingerprints = make([]string, len(f.src.tables))
+	rr, err := next(p)
+	if err != nil {
+		return err
+	}
+	for rr.NextRow() {
+		v := rr.Values()
+		n, err := strconv.Atoi(string(v[0]))
+		if err != nil || n < 1 || n > len(f.header.Fingerprints) {
+			_, closeErr := rr.Close()
+			return errors.Join(fmt.Errorf("outbox: fingerprint of table %q", v[0]), closeErr)
+		}
+		f.header.Fingerprints[n-1] = string(v[1])
+	}
+	_, err = rr.Close()
+	return err
+}
+
+// readEvents streams the events to the sink. An error of the sink's ends the
+// connection's use: the rest of the result is not worth reading.
+func (f *fetch) readEvents(p *pgconn.Pipeline) error {
+	rr, err := next(p)
+	if err != nil {
+		return err
+	}
+	var ev Event
+	for rr.NextRow() {
+		if err := readEvent(rr.Values(), &ev, f.names); err != nil {
+			return f.abandon(rr, err)
+		}
+		if err := f.event(&ev); err != nil {
+			return f.abandon(rr, err)
+		}
+	}
+	_, err = rr.Close()
+	return err
+}
+
+// abandon gives up a result that has been read in part; what is left of it is
+// read and dropped, so that the session can be asked again.
+func (f *fetch) abandon(rr *pgconn.ResultReader, cause error) error {
+	_, err := rr.Close()
+	return errors.Join(cause, err)
+}
+
+func (f *fetch) event(ev *Event) error {
+	table, ok := f.byName[ev.Table]
+	if !ok {
+		return f.sink.Event(-1, ev, nil)
+	}
+	if ev.Row == nil {
+		return f.sink.Event(table, ev, nil)
+	}
+	if ev.Op == Reload && slices.Contains(f.req.Reread, table) && !slices.Contains(f.req.Reload, table) {
+		f.reread[table] = append(f.reread[table], slices.Clone(ev.Row))
+	}
+	row, err := f.decode(table, ev.Row)
+	if err != nil {
+		row = badRow{err}
+	}
+	return f.sink.Event(table, ev, row)
+}
+
+// decode makes a row of a document. It is good until the table's next one.
+func (s *Session) decode(table int, doc []byte) (pgx.CollectableRow, error) {
+	d := s.src.tables[table]
+	if d.document {
+		return &documentRow{raw: [1][]byte{doc}, tm: s.conn.TypeMap()}, nil
+	}
+	dec, err := s.decoder(table)
+	if err != nil {
+		return nil, err
+	}
+	return dec.Decode(doc)
+}
+
+// decoder is the table's decoder on this session's connection.
+func (s *Session) decoder(table int) (*rowjson.Decoder, error) {
+	if s.decoders == nil {
+		s.decoders = make([]*rowjson.Decoder, len(s.src.tables))
+	}
+	if s.decoders[table] == nil {
+		dec, err := rowjson.NewDecoder(s.conn.TypeMap(), s.src.tables[table].columns)
+		if err != nil {
+			return nil, fmt.Errorf("outbox: table %s: %w", s.src.tables[table].registered, err)
+		}
+		s.decoders[table] = dec
+	}
+	return s.decoders[table], nil
+}
+
+// formats are those in which a SELECT of the table must bring its columns.
+func (s *Session) formats(table int) (pgx.QueryResultFormats, error) {
+	if s.src.tables[table].document {
+		return pgx.QueryResultFormats{pgx.TextFormatCode}, nil
+	}
+	dec, err := s.decoder(table)
+	if err != nil {
+		return nil, err
+	}
+	return dec.Formats(), nil
+}
+
+// badRow is a document that could not be read: whoever scans it gets the reason.
+type badRow struct{ err error }
+
+func (r badRow) FieldDescriptions() []pgconn.FieldDescription { return nil }
+func (r badRow) RawValues() [][]byte                          { return nil }
+func (r badRow) Values() ([]any, error)                       { return nil, r.err }
+func (r badRow) Scan(...any) error                            { return r.err }

@@ -1,0 +1,163 @@
+package outbox
+
+import (
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgtype"
+)
+
+// The fetch is one pipeline, so one round trip:
+//
+//	begin isolation level repeatable read, read only
+//	header            the snapshot is taken here
+//	draw              if asked for
+//	fingerprints      if asked for
+//	events
+//	commit
+//
+// REPEATABLE READ, said explicitly: under a SERIALIZABLE default the fetch
+// would make writers fail.
+
+const beginSQL = "begin isolation level repeatable read, read only"
+
+const drawSQL = "select pg_current_xact_id()::text::bigint"
+
+// fetcher runs pipelines on one connection. Statements are prepared once.
+type fetcher struct {
+	pg  *pgconn.PgConn
+	sql statements
+
+	header, draw, fingerprints, events *pgconn.StatementDescription
+}
+
+var binaryFormats = []int16{1}
+
+// prepare parses the statements, at the first fetch of a connection.
+func (f *fetcher) prepare(ctx context.Context) error {
+	if f.events != nil {
+		return nil
+	}
+	for _, p := range []struct {
+		into *(*pgconn.StatementDescription)
+		name string
+		sql  string
+		oids []uint32
+	}{
+		{&f.header, "lockstep_header", f.sql.header, nil},
+		{&f.draw, "lockstep_draw", drawSQL, nil},
+		{&f.fingerprints, "lockstep_fingerprints", f.sql.fingerprints, []uint32{pgtype.OIDArrayOID}},
+		{&f.events, "lockstep_events", f.sql.events, []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
+	} {
+		sd, err := f.pg.Prepare(ctx, p.name, p.sql, p.oids)
+		if err != nil {
+			return fmt.Errorf("outbox: prepare the fetch: %w", err)
+		}
+		*p.into = sd
+	}
+	return nil
+}
+
+// next is the next result of a pipeline, which must be one with rows.
+func next(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
+	r, err := p.GetResults()
+	if err != nil {
+		return nil, err
+	}
+	rr, ok := r.(*pgconn.ResultReader)
+	if !ok {
+		return nil, fmt.Errorf("outbox: a pipeline answered %T", r)
+	}
+	return rr, nil
+}
+
+// skip is a result without rows.
+func skip(p *pgconn.Pipeline) error {
+	rr, err := next(p)
+	if err != nil {
+		return err
+	}
+	_, err = rr.Close()
+	return err
+}
+
+// one calls fn with the only row of the next result.
+func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
+	rr, err := next(p)
+	if err != nil {
+		return err
+	}
+	found := false
+	for rr.NextRow() {
+		found = true
+		if err = fn(rr.Values()); err != nil {
+			break
+		}
+	}
+	if _, closeErr := rr.Close(); err == nil {
+		err = closeErr
+	}
+	if err == nil && !found {
+		return errors.New("outbox: the schema's own rows are gone: run lockstep install")
+	}
+	return err
+}
+
+func readHeader(v [][]byte, h *Header) (err error) {
+	if len(v) != 4 || len(v[1]) != 8 || len(v[2]) != 8 {
+		return errors.New("outbox: the header has another shape")
+	}
+	if h.Snapshot, err = ParsePosition(string(v[0])); err != nil {
+		return err
+	}
+	h.LastSeq = int64(binary.BigEndian.Uint64(v[1]))
+	h.Horizon = binary.BigEndian.Uint64(v[2])
+	if h.History, err = uuid.ParseBytes(v[3]); err != nil {
+		return fmt.Errorf("outbox: the history id %q: %w", v[3], err)
+	}
+	return nil
+}
+
+// epoch is Postgres' time zero, in microseconds since 1970.
+const epoch = 946684800_000_000
+
+// maxEventWidth is how many columns an event has.
+const eventColumns = 7
+
+func readEvent(v [][]byte, ev *Event, names map[string]string) error {
+	if len(v) != eventColumns || len(v[0]) != 8 || len(v[1]) != 8 || len(v[3]) != 1 || len(v[4]) != 1 || len(v[6]) != 8 {
+		return errors.New("outbox: a row of the outbox has another shape")
+	}
+	ev.Seq = int64(binary.BigEndian.Uint64(v[0]))
+	ev.Xid = binary.BigEndian.Uint64(v[1])
+	name, ok := names[string(v[2])] // no allocation for a name seen before
+	if !ok {
+		name = string(v[2])
+		names[name] = name
+	}
+	ev.Table = name
+	ev.Op = Op(v[3][0])
+	ev.Lead = v[4][0] != 0
+	ev.Row = v[5]
+	ev.At = time.UnixMicro(int64(binary.BigEndian.Uint64(v[6])) + epoch)
+	return nil
+}
+
+// xidParams are the two parameters of events.sql.
+func xidParams(tm *pgtype.Map, from Position) ([][]byte, error) {
+	xmax := binary.BigEndian.AppendUint64(nil, from.xmax)
+	xip := from.xip
+	if xip == nil {
+		xip = []uint64{}
+	}
+	list, err := tm.Encode(pgtype.XID8ArrayOID, pgtype.BinaryFormatCode, xip, nil)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: encode the position: %w", err)
+	}
+	return [][]byte{xmax, list}, nil
+}

@@ -1,0 +1,170 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/outbox/rowjson"
+)
+
+// Source opens sessions on the outbox of one database. It is safe for one user
+// at a time.
+type Source struct {
+	cfg Config
+	sql statements
+	// tables is what the last load saw of each table; nil before it.
+	tables []*described
+}
+
+// NewSource checks the configuration; it does not connect.
+func NewSource(cfg Config) (*Source, error) {
+	cfg = cfg.withDefaults()
+	if cfg.Pool == nil {
+		return nil, errors.New("outbox: Config.Pool is nil")
+	}
+	switch cfg.Bell {
+	case BellDefault, BellNotify, BellPoll:
+	default:
+		return nil, fmt.Errorf("outbox: bell %q: want %q, %q or none for the default", cfg.Bell, BellNotify, BellPoll)
+	}
+	sql, err := loadStatements(cfg.Schema)
+	if err != nil {
+		return nil, err
+	}
+	return &Source{cfg: cfg, sql: sql, tables: make([]*described, len(cfg.Tables))}, nil
+}
+
+// Session is one life of the connections: one that fetches and, unless it
+// polls, one that listens.
+type Session struct {
+	src  *Source
+	conn *pgx.Conn
+	bell *listener // nil: poll
+	fast *fetcher
+	// decoders by table; made at first use, dropped when a load describes the table anew.
+	decoders []*rowjson.Decoder
+}
+
+// Open connects, refuses what cannot be followed (ErrStandby, ErrNotInstalled,
+// ErrSchema, ErrForeignCluster), and listens before it returns: nothing that
+// commits afterwards goes unheard.
+func (s *Source) Open(ctx context.Context) (*Session, error) {
+	conn, err := s.connect(ctx, "fetch")
+	if err != nil {
+		return nil, err
+	}
+	oid, rings, err := s.admit(ctx, conn)
+	if err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	session := &Session{src: s, conn: conn, fast: newFetcher(conn, s.sql)}
+	if err := session.hang(ctx, oid, rings); err != nil {
+		closeConn(conn)
+		return nil, err
+	}
+	return session, nil
+}
+
+// connect opens a connection as the pool would.
+func (s *Source) connect(ctx context.Context, role string) (*pgx.Conn, error) {
+	pc := s.cfg.Pool.Config()
+	cc := pc.ConnConfig
+	if pc.BeforeConnect != nil {
+		cc = cc.Copy()
+		if err := pc.BeforeConnect(ctx, cc); err != nil {
+			return nil, fmt.Errorf("outbox: BeforeConnect: %w", err)
+		}
+	}
+	conn, err := pgx.ConnectConfig(ctx, cc)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	if pc.AfterConnect != nil {
+		if err := pc.AfterConnect(ctx, conn); err != nil {
+			closeConn(conn)
+			return nil, fmt.Errorf("outbox: AfterConnect: %w", err)
+		}
+	}
+	setup := settings
+	if cc.RuntimeParams["application_name"] == "" {
+		setup = "set application_name = 'lockstep " + role + "';" + settings
+	}
+	if _, err := conn.Exec(ctx, setup); err != nil {
+		closeConn(conn)
+		return nil, fmt.Errorf("outbox: set up the connection: %w", err)
+	}
+	return conn, nil
+}
+
+// settings are pinned on our connections: text forms must be those that
+// capture writes; a fetch must go through the outbox's key whatever the
+// planner's statistics say; and no timeout of the server's defaults may cut a long load short.
+const settings = `
+set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set bytea_output = 'hex';
+set extra_float_digits = 1; set lc_monetary = 'C'; set search_path = 'pg_catalog'; set row_security = off;
+set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
+set jit = off; set enable_seqscan = off; set plan_cache_mode = 'force_custom_plan'`
+
+// admit asks what only needs to be asked once a connection.
+func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, err error) {
+	var standby bool
+	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
+		return 0, false, fmt.Errorf("outbox: ask for recovery: %w", err)
+	}
+	if standby {
+		return 0, false, fmt.Errorf("outbox: %w", ErrStandby)
+	}
+	var version, minNode int
+	var made, here int64
+	var bell string
+	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"), errors.Is(err, pgx.ErrNoRows):
+		return 0, false, fmt.Errorf("outbox: %w (schema %s): run lockstep install", ErrNotInstalled, s.cfg.Schema)
+	case errors.As(err, &pgErr) && pgErr.Code == "42501":
+		return 0, false, fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+	case err != nil:
+		return 0, false, fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
+	case minNode > NodeVersion:
+		return 0, false, fmt.Errorf("outbox: %w: schema %s is of version %d and needs nodes of version %d, this one is %d: deploy a newer node",
+			ErrSchema, s.cfg.Schema, version, minNode, NodeVersion)
+	case made != here:
+		return 0, false, fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
+	}
+	return schemaOID, bell == "notify", nil
+}
+
+// Missing returns those of the anchors that the outbox does not hold with the
+// same transaction id, sequence number and time.
+func (s *Session) Missing(ctx context.Context, anchors []Anchor) ([]Anchor, error) {
+	if len(anchors) == 0 {
+		return nil, nil
+	}
+	rows, err := s.conn.Query(ctx, s.src.sql.missing, xids(anchors), seqs(anchors), times(anchors))
+	if err != nil {
+		return nil, fmt.Errorf("outbox: look for the anchor: %w", err)
+	}
+	places, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	if err != nil {
+		return nil, fmt.Errorf("outbox: look for the anchor: %w", err)
+	}
+	missing := make([]Anchor, len(places))
+	for i, n := range places {
+		missing[i] = anchors[n-1]
+	}
+	return missing, nil
+}
+
+// Close ends both connections and waits until the listener has stopped.
+func (s *Session) Close() {
+	if s.bell != nil {
+		s.bell.close()
+	}
+	closeConn(s.conn)
+}

@@ -1,0 +1,16 @@
+-- A followed table as it is now; no row: the name finds nothing. $1 is the
+-- name as SQL writes it.
+select c.oid, n.nspname, c.relname, c.relkind = 'p',
+       (select t.name from :"schema".tables t where t.relid = c.oid),
+       coalesce((select array_agg(a.attname::text order by o.n)
+                 from pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
+                 join pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
+                 where x.indrelid = c.oid and x.indisprimary), '{}'),
+       (select array_agg(a.attname::text order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select array_agg(a.atttypid order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select array_agg(a.attnotnull order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select array_agg(a.attgenerated <> '' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select array_agg(a.attnotnull and not a.atthasdef and a.attidentity = '' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       pg_catalog.has_table_privilege(c.oid, 'select'), pg_catalog.row_security_active(c.oid)
+from pg_class c join pg_namespace n on n.oid = c.relnamespace
+where c.oid = pg_catalog.to_regclass($1)

@@ -1,0 +1,4 @@
+-- What a session asks once: may this server be followed at all?
+select pg_catalog.pg_is_in_recovery(), m.version, m.min_node, m.system_identifier, c.system_identifier,
+       (select n.oid::bigint from pg_catalog.pg_namespace n where n.nspname = :'schema'), m.bell
+from :"schema".meta m, pg_catalog.pg_control_system() c

@@ -1,0 +1,19 @@
+-- How far trimming may go: the first transaction that must stay. $1 the age to
+-- keep as an interval, $2 the rows to keep at the most, $3 the newest rows that stay in any
+-- case, $4 how many rows one step may look at.
+--
+-- Never past our own pg_snapshot_xmin: a long writer commits old transaction
+-- ids, and its events must not be below the horizon when they appear.
+with
+step as (select o.xid, o.at from :"schema".outbox o order by o.xid, o.seq limit $4),
+kept as (select o.xid from :"schema".outbox o order by o.xid desc, o.seq desc offset $3 limit 1),
+counted as (select o.xid from :"schema".outbox o order by o.xid desc, o.seq desc offset $2 limit 1),
+young as (select min(s.xid::text::bigint) as xid from step s where s.at >= pg_catalog.clock_timestamp() - $1::interval),
+ends as (select max(s.xid::text::bigint) + 1 as xid, count(*) as n from step s)
+select least(
+  pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint,
+  (select k.xid::text::bigint + 1 from kept k),
+  greatest(coalesce(y.xid, e.xid), (select c.xid::text::bigint + 1 from counted c)),
+  e.xid), e.n
+from young y, ends e
+where exists (select from kept)
