@@ -106,7 +106,10 @@ func (b *typeBuilder) fill(t *Type, c catalogueType, depth int) (err error) {
 		}
 		own := *t
 		*t = *base // the name and the OID are the domain's own, the form is its base's
-		t.oid, t.name, t.delim = own.oid, own.name, own.delim
+		t.oid, t.name, t.delim, t.refused = own.oid, own.name, own.delim, nil
+		if base.refused != nil {
+			t.refuse("%v", base.refused)
+		}
 		return nil
 	case c.typtype == "p":
 		t.refuse("it is a pseudo-type")

@@ -124,14 +124,15 @@ type Column struct {
 	NotNull bool
 }
 
-// Select returns the SQL expression by which a SELECT gets the value that an
-// event's document can carry: mostly the column itself. alias is the table's
-// name or alias in the query, as SQL wants it.
+// Select returns what a SELECT lists to get the value that an event's document
+// can carry, under the column's own name: mostly just the column. alias is the
+// table's name or alias in the query, as SQL wants it.
 func (c Column) Select(alias string) string {
-	col := alias + "." + pgx.Identifier{c.Name}.Sanitize()
+	name := pgx.Identifier{c.Name}.Sanitize()
+	col := alias + "." + name
 	switch c.Type.kind {
 	case kindArray:
-		return "(" + col + ")[:]" // lower bounds become 1
+		return "(" + col + ")[:] AS " + name // lower bounds become 1
 	case kindJSON, kindJSONB:
 		if c.NotNull {
 			return col
@@ -140,7 +141,7 @@ func (c Column) Select(alias string) string {
 		if c.Type.kind == kindJSONB {
 			typeOf = "pg_catalog.jsonb_typeof("
 		}
-		return "CASE WHEN " + typeOf + col + ") OPERATOR(pg_catalog.<>) 'null' THEN " + col + " END"
+		return "CASE WHEN " + typeOf + col + ") OPERATOR(pg_catalog.<>) 'null' THEN " + col + " END AS " + name
 	default:
 		return col
 	}
