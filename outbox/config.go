@@ -76,7 +76,7 @@ type TableSpec struct {
 type ColumnInfo struct {
 	Name      string
 	OID       uint32 // of its type
-	Key       bool   // part of the primary key
+	KeyPlace  int    // its place in the primary key, from 1; 0: not part of it
 	Generated bool   // computed by Postgres: never written
 	Required  bool   // NOT NULL without a default: every insert must give it
 }

@@ -103,17 +103,17 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 			return nil, &TableError{Table: spec.Name, Why: "its capture cannot be trusted", Err: err}
 		}
 	}
+	types, err := rowjson.LoadTypes(ctx, s.conn, oids)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: table %s: %w", spec.Name, err)
+	}
 	have := make([]ColumnInfo, len(names))
 	for i, n := range names {
-		have[i] = ColumnInfo{Name: n, OID: oids[i], Key: slices.Contains(key, n), Generated: generated[i], Required: required[i]}
+		have[i] = ColumnInfo{Name: n, OID: types[oids[i]].RowOID(), KeyPlace: slices.Index(key, n) + 1, Generated: generated[i], Required: required[i]}
 	}
 	want, err := pick(spec, have, key)
 	if err != nil {
 		return nil, err
-	}
-	types, err := rowjson.LoadTypes(ctx, s.conn, oids)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: table %s: %w", spec.Name, err)
 	}
 	column := func(name string) rowjson.Column {
 		i := slices.Index(names, name)

@@ -1,0 +1,74 @@
+package lockstep
+
+import (
+	"cmp"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// Bell is a node's way to learn that there is something new.
+type Bell = outbox.Bell
+
+// The bells.
+const (
+	BellDefault = outbox.BellDefault // NOTIFY where it works, else polling
+	BellNotify  = outbox.BellNotify  // NOTIFY, or Start fails
+	BellPoll    = outbox.BellPoll    // a fetch at every beat
+)
+
+// Config is a node's configuration. The zero value of every field means its default.
+type Config struct {
+	// Name tells the node apart in the register, in logs and in status: one
+	// name for one process. Default: the host's name and the process id.
+	Name string
+	// Schema holds the outbox. Default "lockstep".
+	Schema string
+	// Bell is the doorbell. Default BellDefault.
+	Bell Bell
+	// Beat is the longest time between two fetches, and so what a lost ring costs. Default 250 ms.
+	Beat time.Duration
+	// MaxStale is how long ago the last completed fetch may have begun for the
+	// node to be live. Default 1 s.
+	MaxStale time.Duration
+	// MaxBytes bounds the memory of all tables: a load or a change that would
+	// exceed it is refused, naming the table. Default: no bound.
+	MaxBytes int64
+	// MaxLag is how many changes a subscriber may be behind before it gets a
+	// reset and the current rows. Default 100,000.
+	MaxLag int
+	// CoalesceAfter is how many changes a subscriber may have pending before
+	// it gets one coalesced change per key. Default 1,000.
+	CoalesceAfter int
+	// DetectMutation makes the cache find callers who change a map, a slice or
+	// what a pointer leads to inside a row that they share with everybody. It
+	// costs a hash of every row and is for tests. Default off.
+	DetectMutation bool
+	// Register is how often the node writes its name, position and state into
+	// the table of nodes; negative: never. Default 5 s.
+	Register time.Duration
+	// Logger hears of loads, outages and recoveries. Default slog.Default().
+	Logger *slog.Logger
+	// OnCut is called after each published cut, on the node's own goroutine,
+	// and holds it up. It is for tests and metrics. Default: nothing.
+	OnCut func(Cut)
+}
+
+func (c Config) withDefaults() Config {
+	if c.Name == "" {
+		host, err := os.Hostname()
+		if err != nil {
+			host = "node"
+		}
+		c.Name = host + "-" + itoa(os.Getpid())
+	}
+	c.Schema = cmp.Or(c.Schema, "lockstep")
+	c.Register = cmp.Or(c.Register, 5*time.Second)
+	if c.Logger == nil {
+		c.Logger = slog.Default()
+	}
+	c.Logger = c.Logger.With("node", c.Name)
+	return c
+}

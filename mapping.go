@@ -1,0 +1,101 @@
+package lockstep
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5/pgtype"
+
+	"github.com/pglockstep/lockstep/internal/rowmap"
+	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/replay"
+)
+
+// layout is a table's columns as its last load found them. It is immutable.
+type layout struct {
+	have   []outbox.ColumnInfo // all columns of the table
+	mapped []outbox.ColumnInfo // those that rows are read from, in the order of their values
+	key    []outbox.ColumnInfo // the primary key, in its order
+}
+
+// comparer compares rows by their encoded columns. The engine's goroutine uses it.
+type comparer struct{ types *pgtype.Map }
+
+// spec is what the source needs to know. Its Columns is asked at every load
+// and keeps the layout.
+func (t *Table[K, T]) spec() outbox.TableSpec {
+	return outbox.TableSpec{Name: t.name, Document: t.doc, Columns: func(have []outbox.ColumnInfo) ([]string, error) {
+		want, err := t.want(have)
+		if err != nil {
+			return nil, err
+		}
+		l := &layout{have: have}
+		for _, name := range want {
+			i := slices.IndexFunc(have, func(c outbox.ColumnInfo) bool { return c.Name == name })
+			if i < 0 {
+				return nil, fmt.Errorf("it has no column %q", name)
+			}
+			l.mapped = append(l.mapped, have[i])
+		}
+		for _, c := range have {
+			if c.KeyPlace > 0 {
+				l.key = append(l.key, c)
+			}
+		}
+		slices.SortFunc(l.key, func(a, b outbox.ColumnInfo) int { return a.KeyPlace - b.KeyPlace })
+		t.layout.Store(l)
+		return want, nil
+	}}
+}
+
+// want are the names of the columns to read.
+func (t *Table[K, T]) want(have []outbox.ColumnInfo) ([]string, error) {
+	names := make([]string, len(have))
+	for i, c := range have {
+		names[i] = c.Name
+	}
+	switch {
+	case t.mapping != nil:
+		return t.mapping.Resolve(names)
+	case t.columns != nil:
+		return t.columns, nil
+	}
+	return names, nil
+}
+
+// bind ties the table to the log.
+func (t *Table[K, T]) bind(eq *comparer) replay.Table {
+	b := &replay.Binding[K, T]{Table: t.cache, Key: t.key, Row: t.scan()}
+	if t.values() != nil {
+		b.Equal = func(x, y T) bool { return t.equal(eq, x, y) }
+	}
+	return b
+}
+
+// values is the inverse mapping: a row's values in the order of layout.mapped; nil without one.
+func (t *Table[K, T]) values() func(T) []any {
+	switch {
+	case t.mapping != nil:
+		return func(v T) []any { return t.mapping.Values(&v) }
+	case t.encode != nil:
+		return t.encode
+	}
+	return nil
+}
+
+// equal compares two rows by their encoded columns: it decides which rows of a
+// load have changed. Where a value cannot be encoded they count as different,
+// which costs a change that nobody needed, and hides none.
+func (t *Table[K, T]) equal(eq *comparer, x, y T) bool {
+	l := t.layout.Load()
+	if l == nil {
+		return false
+	}
+	oids := make([]uint32, len(l.mapped))
+	for i, c := range l.mapped {
+		oids[i] = c.OID
+	}
+	values := t.values()
+	same, err := rowmap.Equal(eq.types, oids, values(x), values(y))
+	return err == nil && same
+}

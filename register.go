@@ -1,0 +1,77 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// register keeps the node's row in the register of nodes, for people and for
+// trimming. What it writes decides nothing in this node, so a failure is said
+// once and tried again.
+func (n *Node) register() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop = cancel
+	if n.cfg.Register < 0 {
+		return
+	}
+	n.behind.Go(func() {
+		tick := time.NewTicker(n.cfg.Register)
+		defer tick.Stop()
+		said := false
+		for {
+			err := n.beat(ctx)
+			if err != nil && ctx.Err() == nil && !said {
+				n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
+			}
+			said = err != nil
+			select {
+			case <-ctx.Done():
+				n.sayClosed()
+				return
+			case <-tick.C:
+			}
+		}
+	})
+}
+
+func (n *Node) beat(ctx context.Context) error {
+	s := n.engine.Status()
+	if err := n.writeRegister(ctx, s.Position.String(), s.State.String()); err != nil {
+		return err
+	}
+	return nil
+}
+
+func (n *Node) writeRegister(ctx context.Context, position, state string) error {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "" // it is for people only
+	}
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	_, err = n.pool.Exec(ctx, `insert into `+pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()+` (name, position, state, host, version, beat)
+		values ($1, $2, $3, $4, $5, clock_timestamp())
+		on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
+			version = excluded.version, beat = excluded.beat`,
+		n.cfg.Name, position, state, host, outbox.NodeVersion)
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "42501" {
+		return fmt.Errorf("the role lacks INSERT and UPDATE on it: %w", err)
+	}
+	return err //nolint:wrapcheck // logged with its place
+}
+
+// sayClosed leaves a last word, if it can be had quickly.
+func (n *Node) sayClosed() {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	defer cancel()
+	_ = n.writeRegister(ctx, n.engine.Status().Position.String(), Closed.String()) // best effort: the beat's age says the same
+}

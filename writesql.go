@@ -1,0 +1,182 @@
+package lockstep
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// refused is an ErrRefused with its reason.
+func (t *Table[K, T]) refused(format string, args ...any) error {
+	return fmt.Errorf("%w: table %s: %s", ErrRefused, t.name, fmt.Sprintf(format, args...))
+}
+
+// written are the columns that a write may set, with the row's values.
+func (t *Table[K, T]) written(row T) (l *layout, columns []outbox.ColumnInfo, args []any, err error) {
+	values := t.values()
+	if values == nil {
+		return nil, nil, nil, t.refused("it has no inverse mapping: give it WithEncode")
+	}
+	if l = t.layout.Load(); l == nil {
+		return nil, nil, nil, fmt.Errorf("table %s: %w", t.name, ErrNotStarted)
+	}
+	all := values(row)
+	if len(all) != len(l.mapped) {
+		return nil, nil, nil, t.refused("the encode function gave %d values for %d columns", len(all), len(l.mapped))
+	}
+	for i, c := range l.mapped {
+		if !c.Generated {
+			columns, args = append(columns, c), append(args, all[i])
+		}
+	}
+	return l, columns, args, nil
+}
+
+func quote(c outbox.ColumnInfo) string { return pgx.Identifier{c.Name}.Sanitize() }
+
+func quoteList(columns []outbox.ColumnInfo) string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = quote(c)
+	}
+	return strings.Join(names, ", ")
+}
+
+// putSQL is the upsert of a row.
+func (t *Table[K, T]) putSQL(row T) (string, []any, error) {
+	l, columns, args, err := t.written(row)
+	if err != nil {
+		return "", nil, err
+	}
+	for _, c := range l.have {
+		if c.Required && !slices.ContainsFunc(columns, func(w outbox.ColumnInfo) bool { return w.Name == c.Name }) {
+			return "", nil, t.refused("column %s is NOT NULL without a default and the row type lacks it: use Update", c.Name)
+		}
+	}
+	holes, sets := make([]string, len(columns)), []string{}
+	for i, c := range columns {
+		holes[i] = "$" + strconv.Itoa(i+1)
+		if c.KeyPlace == 0 {
+			sets = append(sets, quote(c)+" = excluded."+quote(c))
+		}
+	}
+	if len(sets) == 0 { // nothing but the key: DO NOTHING would return no row
+		sets = append(sets, quote(l.key[0])+" = excluded."+quote(l.key[0]))
+	}
+	sql := "insert into " + t.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") +
+		") on conflict (" + quoteList(l.key) + ") do update set " + strings.Join(sets, ", ") + returning
+	return sql, args, nil
+}
+
+// whereKey is the condition for one key, and its arguments.
+func (t *Table[K, T]) whereKey(k K) (string, []any, error) {
+	l := t.layout.Load()
+	if l == nil {
+		return "", nil, fmt.Errorf("table %s: %w", t.name, ErrNotStarted)
+	}
+	args, err := t.keyValues(k, len(l.key))
+	if err != nil {
+		return "", nil, err
+	}
+	parts := make([]string, len(l.key))
+	for i, c := range l.key {
+		parts[i] = quote(c) + " = $" + strconv.Itoa(i+1)
+	}
+	return strings.Join(parts, " and "), args, nil
+}
+
+// keyValues are the values of the key's columns. A key of several columns
+// that is a struct or an array gives one value per field or element.
+func (t *Table[K, T]) keyValues(k K, n int) ([]any, error) {
+	args := []any{k}
+	v := reflect.ValueOf(k)
+	switch {
+	case t.keyArgs != nil:
+		args = t.keyArgs(k)
+	case n == 1:
+	case v.Kind() == reflect.Struct && v.NumField() == n && fieldsExported(v.Type()):
+		args = args[:0]
+		for i := range n {
+			args = append(args, v.Field(i).Interface())
+		}
+	case v.Kind() == reflect.Array && v.Len() == n:
+		args = args[:0]
+		for i := range n {
+			args = append(args, v.Index(i).Interface())
+		}
+	}
+	if len(args) != n {
+		return nil, t.refused("its primary key has %d columns and the key gives %d values: use WithKeyArgs", n, len(args))
+	}
+	return args, nil
+}
+
+func fieldsExported(t reflect.Type) bool {
+	for i := range t.NumField() {
+		if !t.Field(i).IsExported() {
+			return false
+		}
+	}
+	return true
+}
+
+// updateIn is Update inside its transaction.
+func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (T, error)) error {
+	where, args, err := t.whereKey(k)
+	if err != nil {
+		return err
+	}
+	l := t.layout.Load()
+	rows, err := tx.Query(ctx, "select "+quoteList(l.mapped)+" from "+t.name+" where "+where+" for update", args...)
+	if err != nil {
+		return fmt.Errorf("read the row: %w", err)
+	}
+	old, err := pgx.CollectExactlyOneRow(rows, t.scan())
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return ErrNoRow
+	case err != nil:
+		return fmt.Errorf("read the row: %w", err)
+	}
+	row, err := fn(old)
+	if err != nil {
+		return err
+	}
+	_, columns, values, err := t.written(row)
+	if err != nil {
+		return err
+	}
+	var sets []string
+	for i, c := range columns {
+		// An identity column may not be set, even to what it is.
+		if c.KeyPlace > 0 && t.key(row) == t.key(old) {
+			continue
+		}
+		args = append(args, values[i])
+		sets = append(sets, quote(c)+" = $"+strconv.Itoa(len(args)))
+	}
+	if len(sets) == 0 {
+		return nil
+	}
+	_, err = tx.Exec(ctx, "update "+t.name+" set "+strings.Join(sets, ", ")+" where "+where, args...)
+	return err //nolint:wrapcheck // the statement's own error is the cause
+}
+
+// scan is the row function.
+func (t *Table[K, T]) scan() func(pgx.CollectableRow) (T, error) {
+	if t.row != nil {
+		return t.row
+	}
+	return func(row pgx.CollectableRow) (v T, err error) {
+		err = t.mapping.Scan(row, &v)
+		return v, err
+	}
+}
