@@ -152,15 +152,20 @@ func (f *follower[K, T]) give(c Change[K, T]) bool {
 
 // current gives the rows of one instant, and Live.
 func (f *follower[K, T]) current() bool {
+	return f.rows() && f.give(Change[K, T]{Op: Live, Revision: f.seen})
+}
+
+// rows gives the rows of one instant, which is held meanwhile and no longer.
+func (f *follower[K, T]) rows() (more bool) {
 	st := f.s.pin()
 	defer st.unpin()
 	f.seen = st.num
-	more := true
+	more = true
 	f.t.each(st.num, func(k K, n *node[T]) bool {
 		more = f.give(Change[K, T]{Op: Current, Key: k, New: n.row, Revision: n.ver})
 		return more
 	})
-	return more && f.give(Change[K, T]{Op: Live, Revision: st.num})
+	return more
 }
 
 // next waits for what comes next and gives it.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"fmt"
 	"iter"
 
 	"github.com/puzpuzpuz/xsync/v4"
@@ -18,7 +19,7 @@ type Index[IK comparable, K comparable, T any] struct {
 	t    *Table[K, T]
 	fn   func(T) IK
 	sets *xsync.Map[IK, *keySet[K]]
-	cost keySetCost
+	cost keySetCost[K]
 }
 
 // anyIndex is an Index of any index key.
@@ -37,7 +38,7 @@ func NewIndex[IK comparable, K comparable, T any](t *Table[K, T], fn func(T) IK)
 	t.declaring.Lock()
 	defer t.declaring.Unlock()
 	if fn == nil {
-		t.wrong = append(t.wrong, errNoIndexFunc)
+		t.wrong = append(t.wrong, fmt.Errorf("cache: table %s: an index has no function", t.name))
 		return x
 	}
 	if s := t.store.Load(); s != nil {
@@ -129,16 +130,14 @@ func (x *Index[IK, K, T]) add(k K, n, above *node[T]) {
 	if above.live() && x.fn(above.row) == ik {
 		return
 	}
-	set, ok := x.sets.Load(ik)
-	if !ok {
-		x.t.indexHeld.Add(x.cost.set)
-	}
+	set, _ := x.sets.Load(ik)
 	next, added := set.with(k)
-	if added {
-		x.t.indexHeld.Add(x.cost.key)
-	}
-	if next != set {
+	switch {
+	case next != set:
 		x.sets.Store(ik, next)
+		x.t.indexHeld.Add(x.cost.of(next) - x.cost.of(set))
+	case added:
+		x.t.indexHeld.Add(x.cost.inMap)
 	}
 }
 
@@ -158,15 +157,16 @@ func (x *Index[IK, K, T]) drop(k K, gone, head *node[T]) {
 	if !ok {
 		return
 	}
+	was := x.cost.of(set) // now: a large set changes in place
 	next, removed := set.without(k)
-	if removed {
-		x.t.indexHeld.Add(-x.cost.key)
-	}
 	switch {
 	case next == nil:
 		x.sets.Delete(ik)
-		x.t.indexHeld.Add(-x.cost.set)
 	case next != set:
 		x.sets.Store(ik, next)
+	case removed:
+		x.t.indexHeld.Add(-x.cost.inMap)
+		return
 	}
+	x.t.indexHeld.Add(x.cost.of(next) - was)
 }

@@ -2,6 +2,7 @@ package cache
 
 import (
 	"slices"
+	"unsafe"
 
 	"github.com/puzpuzpuz/xsync/v4"
 )
@@ -79,4 +80,34 @@ func (s *keySet[K]) without(k K) (*keySet[K], bool) {
 	few := make([]K, 0, len(s.few)-1)
 	few = append(append(few, s.few[:i]...), s.few[i+1:]...)
 	return &keySet[K]{few: few}, true
+}
+
+// keySetCost estimates what key sets take.
+type keySetCost[K comparable] struct {
+	header int64 // of a set, with its index key in the map of sets
+	inFew  int64 // of a key's place in a slice
+	inMap  int64 // of a key in a map
+}
+
+func newKeySetCost[IK comparable, K comparable]() keySetCost[K] {
+	type entry struct {
+		key IK
+		ptr uintptr
+	}
+	var k K
+	return keySetCost[K]{
+		header: allocated(unsafe.Sizeof(keySet[K]{})) + allocated(unsafe.Sizeof(entry{})) + bucketShare,
+		inFew:  int64(unsafe.Sizeof(k)),
+		inMap:  allocated(unsafe.Sizeof(k)) + bucketShare,
+	}
+}
+
+func (c keySetCost[K]) of(s *keySet[K]) int64 {
+	switch {
+	case s == nil:
+		return 0
+	case s.many != nil:
+		return c.header + c.inMap*int64(s.many.Size())
+	}
+	return c.header + c.inFew*int64(cap(s.few))
 }

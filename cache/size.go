@@ -52,21 +52,6 @@ func sizeKey[K comparable](size sizer, k K) int64 {
 	return size(reflect.ValueOf(&k).Elem(), maxDepth)
 }
 
-// keySetCost is what an index takes: per index key, and per row under it.
-type keySetCost struct{ set, key int64 }
-
-func newKeySetCost[IK comparable, K comparable]() keySetCost {
-	type entry struct {
-		key IK
-		ptr uintptr
-	}
-	var k K
-	return keySetCost{
-		set: allocated(unsafe.Sizeof(keySet[K]{})) + allocated(unsafe.Sizeof(entry{})) + bucketShare,
-		key: int64(unsafe.Sizeof(k)) * 3 / 2, // slices grow ahead; a large set's map takes somewhat more
-	}
-}
-
 // allocated rounds a size up as the allocator does, roughly: its classes are 16 bytes apart at first, then
 // about an eighth.
 func allocated(n uintptr) int64 {

@@ -1,7 +1,6 @@
 package cache
 
 import (
-	"errors"
 	"iter"
 	"slices"
 	"sync"
@@ -198,5 +197,3 @@ func (t *Table[K, T]) attach(s *Store, id int) bool {
 func (t *Table[K, T]) detach() { t.store.Store(nil) }
 
 func (t *Table[K, T]) counts() (int, int64) { return t.len, t.bytes }
-
-var errNoIndexFunc = errors.New("index without a function")
