@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
@@ -34,7 +35,7 @@ func Of[T any]() (*Mapping[T], error) {
 	r := reader{root: typ}
 	r.read(typ, nil)
 	if len(r.columns) == 0 && len(r.mistakes) == 0 {
-		r.mistake("no exported field is a column")
+		r.mistakef("no exported field is a column")
 	}
 	if len(r.mistakes) > 0 {
 		return nil, fmt.Errorf("rowmap: %w", errors.Join(r.mistakes...))
@@ -51,7 +52,7 @@ type reader struct {
 	mistakes []error
 }
 
-func (r *reader) mistake(format string, args ...any) {
+func (r *reader) mistakef(format string, args ...any) {
 	r.mistakes = append(r.mistakes, fmt.Errorf("type %s: "+format, append([]any{r.root}, args...)...))
 }
 
@@ -67,7 +68,7 @@ func (r *reader) read(typ reflect.Type, path []int) {
 			r.add(f, at)
 		default:
 			if tag, ok := f.Tag.Lookup("db"); ok && tag != "-" {
-				r.mistake("field %s has a db tag but is not exported", f.Name)
+				r.mistakef("field %s has a db tag but is not exported", f.Name)
 			}
 		}
 	}
@@ -81,13 +82,13 @@ func (r *reader) add(f reflect.StructField, path []int) {
 			return
 		}
 		if c.name == "" {
-			r.mistake(`field %s has a db tag without a name (leave the tag out, or write db:"-")`, f.Name)
+			r.mistakef(`field %s has a db tag without a name (leave the tag out, or write db:"-")`, f.Name)
 			return
 		}
 	}
 	for _, other := range r.columns {
 		if other.clashes(c) {
-			r.mistake("fields %s and %s are both column %q", r.fieldName(other.path), r.fieldName(path), c.name)
+			r.mistakef("fields %s and %s are both column %q", r.fieldName(other.path), r.fieldName(path), c.name)
 		}
 	}
 	r.columns = append(r.columns, c)
@@ -133,7 +134,11 @@ func (m *Mapping[T]) Scan(row pgx.CollectableRow, into *T) error {
 	dests, _ := m.dests.Get().(*[]any)
 	v := reflect.ValueOf(into).Elem()
 	for i := range m.columns {
-		(*dests)[i] = m.columns[i].of(v).Addr().Interface()
+		dest := m.columns[i].of(v).Addr().Interface()
+		if id, ok := dest.(*uuid.UUID); ok {
+			dest = (*uuidDest)(id)
+		}
+		(*dests)[i] = dest
 	}
 	err := scan(row, *dests)
 	clear(*dests)

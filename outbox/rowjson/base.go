@@ -92,10 +92,10 @@ func fillBase(t *Type, c catalogueType) {
 		return
 	}
 	if strings.HasPrefix(c.name, "reg") && c.schema == "pg_catalog" {
-		t.refuse("it prints an object by name, and renaming the object writes no event")
+		t.refusef("it prints an object by name, and renaming the object writes no event")
 	}
 	if why, ok := refusedBase[c.name]; ok {
-		t.refuse("%s", why)
+		t.refusef("%s", why)
 	}
 	t.scalar = baseForms[t.oid]
 }

@@ -182,9 +182,9 @@ func TestScanErrorsAreThoseOfPgx(t *testing.T) {
 	}
 }
 
-func TestAColumnNamedTwiceIsRefused(t *testing.T) {
-	_, err := NewDecoder(pgtype.NewMap(), []Column{{Name: "a", Type: intType}, {Name: "a", Type: textType}})
-	if err == nil || !strings.Contains(err.Error(), `"a"`) {
+func TestEveryColumnThatCannotBeDecodedIsNamed(t *testing.T) {
+	_, err := NewDecoder(pgtype.NewMap(), []Column{{Name: "a", Type: intType}, {Name: "a", Type: textType}, {Name: "b"}})
+	if err == nil || !strings.Contains(err.Error(), `"a" is named twice`) || !strings.Contains(err.Error(), `"b" has no type`) {
 		t.Error(err)
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
-	"strings"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -70,6 +69,10 @@ func NewDecoder(m *pgtype.Map, cols []Column) (*Decoder, error) {
 			errs = append(errs, fmt.Errorf("column %q is named twice", c.Name))
 		}
 		d.byName[c.Name] = i
+		if c.Type == nil {
+			errs = append(errs, fmt.Errorf("column %q has no type", c.Name))
+			continue
+		}
 		format, err := formatOf(m, c.Type)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("column %q: %w", c.Name, err))
@@ -122,7 +125,8 @@ func formatOf(m *pgtype.Map, t *Type) (int16, error) {
 
 // Formats returns the formats of the columns, to be passed as the first
 // argument of the query that SELECTs them in the same order. They are those
-// that pgx would choose, but for a few types in text instead of binary.
+// that pgx would choose, but for a few types in text instead of binary. The
+// query must go by the extended protocol: the simple one sends nothing but text.
 func (d *Decoder) Formats() pgx.QueryResultFormats {
 	formats := make(pgx.QueryResultFormats, len(d.row.fields))
 	for i, f := range d.row.fields {
@@ -230,89 +234,4 @@ func (d *Decoder) key(k int) (int, error) {
 		d.guesses = append(d.guesses, g)
 	}
 	return col, nil
-}
-
-// value reads the value of a column.
-func (d *Decoder) value(col *decoderColumn) error {
-	c := &d.cur
-	if col.typ.kind == kindJSON || col.typ.kind == kindJSONB {
-		return d.jsonValue(col)
-	}
-	isNull, err := c.null()
-	switch {
-	case err != nil:
-		return err
-	case isNull:
-		col.place = null
-		return nil
-	case col.verbatim:
-		return d.textValue(col)
-	}
-	mark := len(d.row.buf)
-	var out []byte
-	if col.binary {
-		out, err = col.typ.appendBinary(d.row.buf, c)
-	} else {
-		out, err = col.typ.appendText(d.row.buf, c)
-	}
-	if err != nil {
-		return err
-	}
-	d.row.buf = out
-	col.place, col.start, col.end = inBuffer, mark, len(out)
-	return nil
-}
-
-// textValue leaves a text without escapes where it is.
-func (d *Decoder) textValue(col *decoderColumn) error {
-	c := &d.cur
-	text, copied, err := c.scalar()
-	if err != nil {
-		return err
-	}
-	if copied {
-		col.place, col.start = inBuffer, len(d.row.buf)
-		d.row.buf = append(d.row.buf, text...)
-		col.end = len(d.row.buf)
-		return nil
-	}
-	col.place, col.end = inDocument, c.pos
-	if c.doc[c.pos-1] == '"' {
-		col.end--
-	}
-	col.start = col.end - len(text)
-	return nil
-}
-
-// jsonValue takes the value as it stands. White space around it is part of a
-// json column's value: row_to_json puts none there.
-func (d *Decoder) jsonValue(col *decoderColumn) error {
-	c := &d.cur
-	start := c.pos
-	if col.typ.kind == kindJSONB {
-		c.peek()
-		start = c.pos
-	}
-	if err := c.skip(); err != nil {
-		return err
-	}
-	end := c.pos
-	c.peek()
-	if col.typ.kind == kindJSON {
-		end = c.pos
-	}
-	col.place, col.start, col.end = inDocument, start, end
-	if !col.notNull && string(trimSpace(c.doc[start:end])) == "null" {
-		col.place = null
-	}
-	return nil
-}
-
-// String names the columns, for messages.
-func (d *Decoder) String() string {
-	names := make([]string, len(d.cols))
-	for i, c := range d.cols {
-		names[i] = c.name
-	}
-	return strings.Join(names, ", ")
 }

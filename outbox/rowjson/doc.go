@@ -22,5 +22,13 @@
 // Inside a composite, Column.Select cannot normalise: an array with lower
 // bounds of its own keeps them in a SELECT there, and loses them in an event.
 //
-// What cannot be kept the same at all is refused by name: [Type.Refused].
+// What cannot be kept the same at all is refused by name ([Type.Refused]), also
+// where it is a part of another type:
+//   - The reg* types and aclitem: they print names, and a rename writes no event.
+//   - A type with a cast to json by a function, which row_to_json calls: hstore
+//     and PostGIS' geometry among them.
+//   - Arrays of json, of jsonb, of a domain over an array, of int2vector and of
+//     oidvector: in JSON such an element looks like one more dimension.
+//   - Composites with a json or jsonb field: a JSON null there looks like NULL.
+//   - Pseudo-types and the server's internal types.
 package rowjson

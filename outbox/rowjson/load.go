@@ -96,7 +96,7 @@ func (b *typeBuilder) build(oid uint32, depth int) (*Type, error) {
 
 func (b *typeBuilder) fill(t *Type, c catalogueType, depth int) (err error) {
 	if c.jsonCast != "" && c.elem == 0 && c.typtype != "c" {
-		t.refuse("row_to_json calls its cast to json, %s, which may print anything", c.jsonCast)
+		t.refusef("row_to_json calls its cast to json, %s, which may print anything", c.jsonCast)
 	}
 	switch {
 	case c.typtype == "d":
@@ -108,11 +108,11 @@ func (b *typeBuilder) fill(t *Type, c catalogueType, depth int) (err error) {
 		*t = *base // the name and the OID are the domain's own, the form is its base's
 		t.oid, t.name, t.delim, t.refused = own.oid, own.name, own.delim, nil
 		if base.refused != nil {
-			t.refuse("%v", base.refused)
+			t.refusef("%v", base.refused)
 		}
 		return nil
 	case c.typtype == "p":
-		t.refuse("it is a pseudo-type")
+		t.refusef("it is a pseudo-type")
 	case t.oid == int2VectorOID || t.oid == oidVectorOID:
 		t.kind = kindVector
 		t.elem, err = b.build(c.elem, depth)

@@ -170,30 +170,16 @@ func (t *Type) locate(c *cursor, at []int) (starts []int, end int, err error) {
 		return nil, 0, err
 	}
 	next := 0
-	for first := true; ; first = false {
-		if c.peek() == '}' && first {
-			break
-		}
-		if !first {
-			if c.peek() == '}' {
-				break
-			}
+	for n := 0; c.peek() != '}'; n++ {
+		if n > 0 {
 			if err := c.take(','); err != nil {
 				return nil, 0, err
 			}
 		}
-		if c.peek() != '"' {
-			return nil, 0, c.errorf("want a field's name, have %s", c.here())
-		}
-		name, _, err := c.str()
+		i, err := t.fieldName(c, next)
 		if err != nil {
 			return nil, 0, err
 		}
-		i := t.fieldIndex(name, next)
-		if err := c.take(':'); err != nil {
-			return nil, 0, err
-		}
-		c.peek()
 		if i >= 0 {
 			at[i], next = c.pos, i+1
 		}
@@ -205,7 +191,25 @@ func (t *Type) locate(c *cursor, at []int) (starts []int, end int, err error) {
 	return at, c.pos, nil
 }
 
-// fieldIndex finds a field by name; guess is where it should be.
+// fieldName reads the name of a member up to its value and returns the field's
+// index, -1 for none; guess is what it should be.
+func (t *Type) fieldName(c *cursor, guess int) (int, error) {
+	if c.peek() != '"' {
+		return 0, c.errorf("want a field's name, have %s", c.here())
+	}
+	name, _, err := c.str()
+	if err != nil {
+		return 0, err
+	}
+	i := t.fieldIndex(name, guess)
+	if err := c.take(':'); err != nil {
+		return 0, err
+	}
+	c.peek()
+	return i, nil
+}
+
+// fieldIndex finds a field by name; guess is what it should be.
 func (t *Type) fieldIndex(name []byte, guess int) int {
 	if guess < len(t.fields) && t.fields[guess].name == string(name) {
 		return guess

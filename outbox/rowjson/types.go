@@ -77,7 +77,7 @@ func (t *Type) Binary() bool {
 // ErrRefused is what every error of Type.Refused wraps.
 var ErrRefused = errors.New("cannot be kept the same by load and by event")
 
-func (t *Type) refuse(format string, args ...any) {
+func (t *Type) refusef(format string, args ...any) {
 	if t.refused == nil {
 		t.refused = fmt.Errorf("type %s %w: %s", t.name, ErrRefused, fmt.Sprintf(format, args...))
 	}
@@ -92,14 +92,14 @@ func (t *Type) resolve() {
 		for _, f := range t.fields {
 			switch {
 			case f.typ.refused != nil:
-				t.refuse("its field %q: %v", f.name, f.typ.refused)
+				t.refusef("its field %q: %v", f.name, f.typ.refused)
 			case f.typ.kind == kindJSON || f.typ.kind == kindJSONB:
-				t.refuse("its field %q is %s, and in a document a JSON null there looks like NULL", f.name, f.typ.name)
+				t.refusef("its field %q is %s, and in a document a JSON null there looks like NULL", f.name, f.typ.name)
 			}
 		}
 	case kindRange, kindMultirange:
 		if t.elem.refused != nil {
-			t.refuse("%v", t.elem.refused)
+			t.refusef("%v", t.elem.refused)
 		}
 	}
 }
@@ -107,10 +107,10 @@ func (t *Type) resolve() {
 func (t *Type) resolveArray() {
 	switch t.elem.kind {
 	case kindJSON, kindJSONB, kindArray, kindVector:
-		t.refuse("in a document an element of type %s looks like another dimension of the array", t.elem.name)
+		t.refusef("in a document an element of type %s looks like another dimension of the array", t.elem.name)
 	default:
 		if t.elem.refused != nil {
-			t.refuse("%v", t.elem.refused)
+			t.refusef("%v", t.elem.refused)
 		}
 	}
 }

@@ -1,0 +1,5 @@
+//go:build !race
+
+package rowmap
+
+const raceEnabled = false
