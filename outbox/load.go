@@ -71,7 +71,7 @@ func (f *fetch) lock(ctx context.Context) (problems map[int]error, err error) {
 
 // tryLock returns the table that failed, or -1.
 func (f *fetch) tryLock(ctx context.Context, problems map[int]error) (int, error) {
-	begin := fmt.Sprintf("%s; set local lock_timeout = %d; set local enable_seqscan = on", beginSQL, f.src.cfg.LockTimeout.Milliseconds())
+	begin := fmt.Sprintf("%s; set local lock_timeout = %d; set local enable_seqscan = on", beginSQL, max(1, f.src.cfg.LockTimeout.Milliseconds())) // 0 would mean: for ever
 	targets := map[int]pgx.Identifier{}
 	for _, i := range f.concerned() {
 		if problems[i] != nil {

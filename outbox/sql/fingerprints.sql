@@ -31,7 +31,7 @@ facts(n, fact) as (
   union all select y.n, 't' || p.oid || ':' || p.xmin from types y join pg_type p on p.oid = y.typ where p.oid >= 16384
   union all select y.n, 'm' || a.attrelid || '.' || a.attnum || ':' || a.xmin
     from types y join pg_type p on p.oid = y.typ join pg_attribute a on a.attrelid = p.typrelid where p.oid >= 16384 and p.typrelid <> 0 and a.attnum > 0
-  union all select t.n, 'r' || r.name || ':' || r.xmin from t join :"schema".tables r on r.relid = t.relid
+  union all select t.n, 'r' || r.name || ':' || r.xmin from t join :"schema".tables r on r.relid = t.relid join pg_class c on c.oid = t.relid
 )
 select t.n::int, coalesce((select pg_catalog.hashtextextended(string_agg(f.fact, ',' order by f.fact), 0)::text from facts f where f.n = t.n), '')
 from t order by t.n

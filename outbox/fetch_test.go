@@ -1,0 +1,322 @@
+package outbox_test
+
+import (
+	"context"
+	"errors"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+func TestFetchBringsWhatThePositionDoesNotCoverAndNothingElse(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "insert into a values (1, 'before')")
+	s := r.open(t)
+	pos, rec := r.load(t, s)
+	wantCalls(t, rec, "0 load 1=before")
+
+	early := r.begin(t)
+	must(t, early, "insert into a values (2, 'early')")
+	r.Exec(t, "update a set v = 'now' where id = 1; insert into b values (1, 'b')")
+	wantCalls(t, follow(t, s, &pos), "0 update 1=now", "1 insert 1=b")
+	wantCalls(t, follow(t, s, &pos))
+
+	// A transaction with a lower id and lower numbers that ends later.
+	commit(t, early)
+	wantCalls(t, follow(t, s, &pos), "0 insert 2=early")
+
+	gone := r.begin(t)
+	must(t, gone, "delete from a")
+	if err := gone.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	rec = follow(t, s, &pos)
+	wantCalls(t, rec)
+	if last := rec.header.LastSeq; last != 6 {
+		t.Errorf("the highest number handed out is %d, want 6: the rolled back numbers count", last)
+	}
+}
+
+func TestReaderBySeqLosesWhatCommitsLate(t *testing.T) {
+	r := newRig(t)
+	early := r.begin(t)
+	must(t, early, "insert into a values (1, 'early')")
+	r.Exec(t, "insert into a values (2, 'late')")
+	bySeq := func(above int64) (seqs []int64) {
+		rows, err := r.pool.Query(t.Context(), "select seq from lockstep.outbox where seq > $1 order by seq", above)
+		if err == nil {
+			seqs, err = pgx.CollectRows(rows, pgx.RowTo[int64])
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		return seqs
+	}
+	first := bySeq(0)
+	commit(t, early)
+	second := bySeq(first[len(first)-1])
+	if len(first)+len(second) == 2 {
+		t.Errorf("a reader by seq > last got %v and %v: this test no longer shows why a position is a snapshot", first, second)
+	}
+}
+
+func TestLoadTakesItsSnapshotAfterItsLocks(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "insert into a values (1, 'old')")
+	s := r.open(t)
+	tx := r.begin(t)
+	must(t, tx, "truncate a; insert into a values (2, 'new')")
+
+	done := make(chan error, 1)
+	var rec recorder
+	go func() { done <- s.Fetch(context.Background(), outbox.Request{Reload: []int{0, 1}}, &rec) }()
+	r.awaitLockWait(t)
+	commit(t, tx)
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	wantCalls(t, &rec, "0 load 2=new")
+}
+
+// awaitLockWait returns when a load waits for a lock.
+func (r *rig) awaitLockWait(t *testing.T) {
+	t.Helper()
+	for {
+		var waits bool
+		err := r.pool.QueryRow(t.Context(), "select exists (select from pg_stat_activity where wait_event_type = 'Lock' and query like 'lock table%')").Scan(&waits)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if waits {
+			return
+		}
+	}
+}
+
+func TestLoadNamesTheTableWhoseLockIsNotToBeHadAndLoadsTheOthers(t *testing.T) {
+	r := newRig(t, func(c *outbox.Config) { c.LockTimeout = 1 })
+	r.Exec(t, "insert into b values (1, 'b')")
+	s := r.open(t)
+	tx := r.begin(t)
+	must(t, tx, "lock table a in access exclusive mode")
+	_, rec := r.load(t, s)
+	wantCalls(t, rec, "1 load 1=b")
+	if err := rec.problems[0]; !errors.Is(err, outbox.ErrTable) || !strings.Contains(err.Error(), "locked") {
+		t.Errorf("the problem of the locked table: %v", err)
+	}
+}
+
+func TestLoadSaysOfEachTableWhyItCannotBeFollowed(t *testing.T) {
+	r := newRig(t, func(c *outbox.Config) {
+		c.Tables = []outbox.TableSpec{
+			{Name: "public.a"}, {Name: "public.gone"}, {Name: "public.plain"}, {Name: "no good name"},
+			{Name: "public.b", Columns: func([]outbox.ColumnInfo) ([]string, error) { return []string{"v"}, nil }},
+			{Name: "public.b", Columns: func([]outbox.ColumnInfo) ([]string, error) { return []string{"id", "w"}, nil }},
+		}
+	})
+	r.Exec(t, "create table plain (id int primary key); insert into a values (1, 'a')")
+	s := r.open(t)
+	rec := fetch(t, s, outbox.Request{Reload: []int{0, 1, 2, 3, 4, 5}})
+	wantCalls(t, rec, "0 load 1=a")
+	for i, want := range map[int]string{
+		1: "public.gone: it is not there", 2: "public.plain: its changes are not captured", 3: "its name cannot be read",
+		4: "column id is part of its primary key", 5: "no column w",
+	} {
+		if err := rec.problems[i]; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("table %d: %v, want %q", i, err, want)
+		}
+	}
+}
+
+func TestRereadBringsTheRowsThatEventsNameByKey(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	big := "string_agg(md5(i::text), '') from generate_series(1, 20000) i"
+	r.Exec(t, "alter table a alter v set storage external")
+	r.Exec(t, "insert into a select 1, "+big)
+	r.Exec(t, "insert into a select 2, "+big)
+	r.Exec(t, "update a set v = 'small' where id = 1")
+	r.Exec(t, "delete from a where id = 2")
+	rec := fetch(t, s, outbox.Request{From: pos, Reread: []int{0}})
+	var rereads []string
+	for _, c := range rec.calls {
+		if strings.Contains(c, "reread") {
+			rereads = append(rereads, c)
+		}
+	}
+	want := []string{"0 reread 1=-: 1=small", "0 reread 2=-: nil"}
+	if strings.Join(rereads, ";") != strings.Join(want, ";") {
+		t.Errorf("reread %q, want %q", rereads, want)
+	}
+}
+
+func TestReloadIsReadInTheSnapshotOfTheEvents(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	r.Exec(t, "insert into a values (1, 'a'); insert into b values (1, 'b')")
+	rec := fetch(t, s, outbox.Request{From: pos, Reload: []int{1}})
+	wantCalls(t, rec, "0 insert 1=a", "1 insert 1=b", "1 load 1=b")
+	if len(rec.header.Fingerprints) != 2 || rec.header.Fingerprints[1] == "" {
+		t.Errorf("a reload brought the fingerprints %q", rec.header.Fingerprints)
+	}
+}
+
+func TestFingerprintChangesWithTheCatalogueOnly(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "create type mood as enum ('good', 'bad'); alter table b add mood mood")
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	prints := func() []string { return fetch(t, s, outbox.Request{From: pos, Catalogue: true}).header.Fingerprints }
+	was := prints()
+	r.Exec(t, "insert into a values (1, 'a'); analyze a")
+	r.Exec(t, "vacuum b")
+	if now := prints(); strings.Join(now, " ") != strings.Join(was, " ") {
+		t.Errorf("data changed the fingerprints from %q to %q", was, now)
+	}
+	for _, ddl := range []string{
+		"alter table b add w int default 7", "alter table b alter w type text using w || 'x'", "alter table b rename w to x", "alter table b drop x",
+		"alter type mood rename value 'bad' to 'worse'", "alter table b disable trigger lockstep_insert; alter table b enable always trigger lockstep_insert",
+		"create table child () inherits (b)", "alter table b drop constraint b_pkey; alter table b add primary key (id) deferrable",
+	} {
+		r.Exec(t, ddl)
+		now := prints()
+		if now[1] == was[1] || now[0] != was[0] {
+			t.Errorf("%s: the fingerprints went from %q to %q", ddl, was, now)
+		}
+		was = now
+	}
+	r.Exec(t, "drop table b cascade")
+	if now := prints(); now[1] != "" {
+		t.Errorf("a table that is gone has the fingerprint %q", now[1])
+	}
+}
+
+func TestMissingNamesWhatTheOutboxDoesNotHold(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	r.Exec(t, "insert into a values (1, 'a')")
+	_, rec := r.load(t, s)
+	have := rec.header.Newest[0]
+	other := have
+	other.At = other.At.Add(1000)
+	missing, err := s.Missing(t.Context(), []outbox.Anchor{have, {Xid: have.Xid, Seq: have.Seq + 1, At: have.At}, other})
+	if err != nil || len(missing) != 2 || missing[0].Seq != have.Seq+1 || missing[1] != other {
+		t.Errorf("missing %v, %v", missing, err)
+	}
+}
+
+func TestDrawnTransactionIsNotCoveredByTheSnapshot(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	h := fetch(t, s, outbox.Request{From: pos, DrawXid: true}).header
+	if h.Drawn == 0 || h.Snapshot.Covers(h.Drawn) {
+		t.Errorf("drew %d in %v", h.Drawn, h.Snapshot)
+	}
+	if next := fetch(t, s, outbox.Request{From: pos}).header; next.Snapshot.Xmin() <= h.Drawn {
+		t.Errorf("xmin is %d, and transaction %d is over", next.Snapshot.Xmin(), h.Drawn)
+	}
+}
+
+func TestErrorOfTheSinkEndsTheFetchAndComesBack(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	r.Exec(t, "insert into a select i, 'x' from generate_series(1, 100) i")
+	rec := recorder{fail: errSink}
+	if err := s.Fetch(t.Context(), outbox.Request{From: pos}, &rec); !errors.Is(err, errSink) {
+		t.Errorf("the fetch ended with %v", err)
+	}
+	if len(rec.events) != 1 {
+		t.Errorf("%d events after the first was refused", len(rec.events))
+	}
+	if err := s.Fetch(canceled(t), outbox.Request{From: pos}, &recorder{}); !errors.Is(err, context.Canceled) {
+		t.Errorf("a fetch without time ended with %v", err)
+	}
+}
+
+func TestForeignTablesAndNonsenseRowsAreHandedOnUndecoded(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	r.Exec(t, `insert into lockstep.outbox (table_name, op, lead, row) values
+		('public.other', 'I', true, '{"id":1}'), ('public.a', 'Z', false, '[]'), ('public.a', 'I', false, '{"id":"x"}'), ('public.a', 'U', false, null)`)
+	rec := follow(t, s, &pos)
+	if len(rec.calls) != 4 || rec.calls[0] != "-1 insert nil" || !strings.Contains(rec.calls[1], "error") ||
+		!strings.Contains(rec.calls[2], "id") || rec.calls[3] != "0 update nil" {
+		t.Errorf("nonsense came as %q", rec.calls)
+	}
+}
+
+// countingConn counts what is sent.
+type countingConn struct {
+	net.Conn
+	writes *atomic.Int64
+}
+
+func (c countingConn) Write(b []byte) (int, error) {
+	c.writes.Add(1)
+	return c.Conn.Write(b)
+}
+
+func TestFetchIsOneRoundTrip(t *testing.T) {
+	var writes atomic.Int64
+	r := newRig(t, func(c *outbox.Config) { c.Bell = outbox.BellPoll })
+	pool := r.Pool(t, func(c *pgxpool.Config) {
+		c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			conn, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+			return countingConn{conn, &writes}, err
+		}
+	})
+	src, err := outbox.NewSource(outbox.Config{Pool: pool, Bell: outbox.BellPoll, Tables: []outbox.TableSpec{{Name: "public.a"}, {Name: "public.b"}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.src = src
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	follow(t, s, &pos)
+	r.Exec(t, "insert into a values (1, 'a')")
+	was := writes.Load()
+	wantCalls(t, follow(t, s, &pos), "0 insert 1=a")
+	if n := writes.Load() - was; n != 1 {
+		t.Errorf("a fetch sent %d times, want once", n)
+	}
+	fetch(t, s, outbox.Request{From: pos, DrawXid: true, Catalogue: true})
+	if n := writes.Load() - was; n != 2 {
+		t.Errorf("a fetch with everything sent %d times, want once", n-1)
+	}
+}
+
+func TestFetchGoesThroughTheKeyWhateverTheStatisticsSay(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "insert into lockstep.outbox (table_name, op, lead, row) select 'x', 'I', false, '{}' from generate_series(1, 20000)")
+	conn := r.Conn(t)
+	if _, err := conn.Exec(t.Context(), "set enable_seqscan = off; set plan_cache_mode = force_custom_plan"); err != nil {
+		t.Fatal(err)
+	}
+	for _, analyze := range []bool{false, true} {
+		if analyze {
+			r.Exec(t, "analyze lockstep.outbox")
+		}
+		rows, err := conn.Query(t.Context(), `explain select * from lockstep.outbox o where o.xid >= '900000' union all select * from lockstep.outbox o where o.xid = any ('{3,5}'::xid8[])`)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			t.Fatal(err)
+		}
+		if text := strings.Join(plan, "\n"); strings.Contains(text, "Seq Scan") {
+			t.Errorf("the fetch would read the whole outbox (analyzed: %v):\n%s", analyze, text)
+		}
+	}
+}
