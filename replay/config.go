@@ -20,9 +20,9 @@ type Config struct {
 	// fingerprints. 3 s.
 	CatalogueEvery time.Duration
 	// FetchTimeout is how long a call of the source may go without progress (a
-	// row, an event) before it is given up. After each time that happens it is
-	// doubled, up to 16 times, until a fetch completes: a long catch-up whose
-	// first event takes its time must get there in the end. 15 s.
+	// row, an event) before it is given up. Each time that a catch-up or a load
+	// was given up it is doubled for the next, up to 16 times, until one
+	// completes: the first event of a long catch-up may take its time. 10 s.
 	FetchTimeout time.Duration
 	// BackoffMin is the first pause after a failure; it doubles with each
 	// further one, and half of it is random. 100 ms.
@@ -82,7 +82,7 @@ func (c Config) withDefaults() (Config, error) {
 	duration("Beat", &c.Beat, 250*time.Millisecond)
 	duration("MaxStale", &c.MaxStale, time.Second)
 	duration("CatalogueEvery", &c.CatalogueEvery, 3*time.Second)
-	duration("FetchTimeout", &c.FetchTimeout, 15*time.Second)
+	duration("FetchTimeout", &c.FetchTimeout, 10*time.Second)
 	duration("BackoffMin", &c.BackoffMin, 100*time.Millisecond)
 	duration("BackoffMax", &c.BackoffMax, max(5*time.Second, c.BackoffMin))
 	duration("RetryMin", &c.RetryMin, 5*time.Second)

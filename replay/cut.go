@@ -1,7 +1,6 @@
 package replay
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 
@@ -105,17 +104,33 @@ func (c *cut) Begin(h *outbox.Header) error {
 // Invariant 3. Each of these means that events are missing which no fetch will
 // bring: the only way on is to load, and to say so.
 func (c *cut) checkHistory() error {
-	pos := c.l.pos
-	switch {
-	case c.h.History != c.l.history:
-		return &resyncError{HistoryChanged, fmt.Sprintf("%v has become %v", c.l.history, c.h.History)}
-	case !c.h.Snapshot.Includes(pos):
+	if why := c.otherHistory(); why != nil {
+		return why
+	}
+	if pos := c.l.pos; !c.h.Snapshot.Includes(pos) {
 		return &resyncError{HistoryChanged, fmt.Sprintf("the server's snapshot %v does not include the position %v", c.h.Snapshot, pos)}
-	case pos.Xmin() < c.h.Horizon:
-		// Xmin is the lower of the floor and the oldest transaction in flight.
-		return &resyncError{Trimmed, fmt.Sprintf("events below transaction %d may be gone, the position %v needs those from %d", c.h.Horizon, pos, pos.Xmin())}
+	}
+	if why := c.trimmed(); why != nil {
+		return why
 	}
 	return nil
+}
+
+func (c *cut) otherHistory() *resyncError {
+	if c.h.History == c.l.history {
+		return nil
+	}
+	return &resyncError{HistoryChanged, fmt.Sprintf("%v has become %v", c.l.history, c.h.History)}
+}
+
+// trimmed compares the horizon with the lower of the position's floor and its
+// oldest transaction in flight, which is its xmin.
+func (c *cut) trimmed() *resyncError {
+	pos := c.l.pos
+	if pos.Xmin() >= c.h.Horizon {
+		return nil
+	}
+	return &resyncError{Trimmed, fmt.Sprintf("events below transaction %d may be gone, the position %v needs those from %d", c.h.Horizon, pos, pos.Xmin())}
 }
 
 // explain finds the root of a missing anchor: what was trimmed, or belongs to
@@ -124,8 +139,11 @@ func (c *cut) explain() {
 	if c.p.kind != resync || c.p.reason != AnchorMissing {
 		return
 	}
-	var why *resyncError
-	if errors.As(c.checkHistory(), &why) {
+	why := c.otherHistory()
+	if why == nil {
+		why = c.trimmed()
+	}
+	if why != nil {
 		c.p.reason, c.p.detail = why.reason, why.detail
 		c.l.enter(Resyncing, string(why.reason)+": "+why.detail)
 	}

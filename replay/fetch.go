@@ -38,9 +38,12 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 	default:
 	}
 	c := newCut(l, p)
-	err := l.guard(ctx, func(ctx context.Context) error {
+	err := l.guard(ctx, l.cfg.FetchTimeout<<min(l.stalls, 4), func(ctx context.Context) error {
 		return sess.Fetch(ctx, p.request(l.pos), c)
 	})
+	if errors.Is(err, ErrStalled) && p.kind != follow {
+		l.stalls++
+	}
 	if c.refused != nil {
 		err = c.refused
 	}

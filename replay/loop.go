@@ -34,7 +34,7 @@ type loop struct {
 
 	pending  *resyncError  // the position is known to be worthless
 	failures int           // sessions ended by an error since a fetch last moved the position on
-	stalls   int           // calls given up since a fetch last completed
+	stalls   int           // catch-ups and loads given up since a fetch last completed
 	progress atomic.Uint64 // counts what the source brings
 }
 

@@ -60,7 +60,7 @@ func (l *loop) end() {
 // session lives through one life of the connections.
 func (l *loop) session(ctx context.Context) error {
 	var sess Session
-	err := l.guard(ctx, func(ctx context.Context) (err error) {
+	err := l.guard(ctx, l.cfg.FetchTimeout, func(ctx context.Context) (err error) {
 		sess, err = l.e.src.Open(ctx)
 		return err
 	})
@@ -112,7 +112,7 @@ func (l *loop) prove(ctx context.Context, sess Session) (*resyncError, error) {
 		return nil, nil
 	}
 	var missing []outbox.Anchor
-	err := l.guard(ctx, func(ctx context.Context) (err error) {
+	err := l.guard(ctx, l.cfg.FetchTimeout, func(ctx context.Context) (err error) {
 		missing, err = sess.Missing(ctx, txs)
 		return err
 	})
@@ -188,9 +188,7 @@ func (l *loop) pause(ctx context.Context) {
 }
 
 // guard runs a call of the source and gives it up when it makes no progress.
-// A call that was given up makes the next ones' time longer.
-func (l *loop) guard(ctx context.Context, call func(context.Context) error) error {
-	timeout := l.cfg.FetchTimeout << min(l.stalls, 4)
+func (l *loop) guard(ctx context.Context, timeout time.Duration, call func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var (
@@ -222,7 +220,6 @@ func (l *loop) guard(ctx context.Context, call func(context.Context) error) erro
 	}()
 	err := call(ctx)
 	if err != nil && errors.Is(context.Cause(ctx), ErrStalled) {
-		l.stalls++
 		return fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	}
 	return err

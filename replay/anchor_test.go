@@ -1,0 +1,221 @@
+package replay
+
+import (
+	"fmt"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+func (r *rig) wal() int {
+	r.db.mu.Lock()
+	defer r.db.mu.Unlock()
+	return r.db.wal
+}
+
+// lastLoad is what the engine says about its last load.
+func (r *rig) lastLoad() Load {
+	r.Helper()
+	loads := r.eng.Status().Loads
+	if len(loads) == 0 {
+		r.Fatal("nothing was loaded")
+	}
+	return loads[len(loads)-1]
+}
+
+func TestTheAnchorIsCheckedOnEverySessionBeforeAnythingIsApplied(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.write(emp, 2, "two")
+		r.settle()
+		for range 3 {
+			r.set(func(db *fakeDB) { db.asked, db.requests = nil, nil })
+			r.cutOff()
+			r.cameBack()
+			r.set(func(db *fakeDB) { db.down = nil })
+			tx := r.db.begin()
+			tx.put(emp, 3, "missed")
+			tx.commitSilently()
+			fetched := -1
+			r.set(func(db *fakeDB) {
+				db.during = func() {
+					db.mu.Lock()
+					defer db.mu.Unlock()
+					fetched = len(db.asked)
+				}
+			})
+			r.heal()
+			if fetched != 1 {
+				t.Errorf("the anchor was asked for %d times before the first fetch, want once", fetched)
+			}
+		}
+		if st := r.eng.Status(); st.Replays != 3 || st.Resyncs != 0 {
+			t.Errorf("%d replays and %d resyncs", st.Replays, st.Resyncs)
+		}
+	})
+}
+
+// lostBehindASurvivor brings about what the anchor's release rule is for: a
+// fast asynchronous commit is applied, then a slow one with a lower number is,
+// and a crash loses the first and keeps the second.
+func lostBehindASurvivor(r *rig) (lost uint64) {
+	slow := r.db.begin()
+	slow.put(emp, 2, "slow")
+	// Its commit stands in the log here, but it waits for a standby and
+	// becomes visible only after another one.
+	r.set(func(db *fakeDB) { db.wal++ })
+	place := r.wal()
+	fast := r.db.begin()
+	fast.put(emp, 3, "fast")
+	fast.commit()
+	r.settle()
+	r.want(r.emp, 3, "fast")
+	slow.commit()
+	r.set(func(db *fakeDB) { db.commits[slow.xid] = place })
+	r.settle()
+	r.want(r.emp, 2, "slow")
+	r.db.crash(place)
+	return fast.xid
+}
+
+func TestATransactionLostBehindASurvivorIsMissed(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		// The rule that would not do: ask for the last cut alone.
+		var lastCut []outbox.Anchor
+		lost := lostBehindASurvivor(r)
+		r.set(func(db *fakeDB) {
+			e := db.outbox[len(db.outbox)-1]
+			lastCut = []outbox.Anchor{{Xid: e.Xid, Seq: e.Seq, At: e.At}}
+		})
+		if missing := r.db.missing(lastCut); len(missing) != 0 {
+			t.Fatalf("the last cut alone shows %v: this test no longer shows what it is for", missing)
+		}
+		if r.eng.Position().Xmax() <= lost {
+			t.Fatalf("the position %v does not cover the lost transaction %d", r.eng.Position(), lost)
+		}
+		// Its id is given out again, and the position would hide it.
+		again := r.db.begin()
+		if again.xid != lost {
+			t.Fatalf("the crash gave out %d again, want %d", again.xid, lost)
+		}
+		again.put(emp, 4, "under the lost one's id")
+		again.commit()
+		r.heal()
+		r.want(r.emp, 3, "")
+		r.want(r.emp, 4, "under the lost one's id")
+		st := r.eng.Status()
+		if l := r.lastLoad(); l.Reason != AnchorMissing || st.Resyncs != 1 {
+			t.Errorf("%d resyncs, the last load is %+v, want one for a missing anchor", st.Resyncs, l)
+		}
+	})
+}
+
+func TestACutLeavesTheAnchorOnceALaterNumberWasApplied(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		ask := func() map[uint64]bool {
+			r.set(func(db *fakeDB) { db.asked = nil })
+			r.cutOff()
+			r.cameBack()
+			r.heal()
+			out := map[uint64]bool{}
+			r.set(func(db *fakeDB) {
+				for _, a := range db.asked[0] {
+					out[a.Xid] = true
+				}
+			})
+			return out
+		}
+		slow := r.db.begin()
+		slow.put(emp, 2, "slow")
+		fast := r.write(emp, 3, "fast")
+		r.settle()
+		slow.commit() // its number lies below what had been handed out with fast's cut
+		r.settle()
+		if got := ask(); !got[fast] || !got[slow.xid] {
+			t.Errorf("the anchor is %v, want %d and %d in it", got, fast, slow.xid)
+		}
+		later := r.write(emp, 4, "later")
+		r.settle()
+		if got := ask(); got[fast] || got[slow.xid] || !got[later] {
+			t.Errorf("the anchor is %v, want %d alone", got, later)
+		}
+	})
+}
+
+func TestALoadIsAnchoredInWhatItHasSeen(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		// Nothing has been applied since the load; what it saw is lost.
+		r.db.crash(0)
+		r.heal()
+		if l := r.lastLoad(); l.Reason != AnchorMissing {
+			t.Errorf("the last load is %+v, want one for a missing anchor", l)
+		}
+		r.want(r.emp, 1, "")
+	})
+}
+
+func TestAnAnchorWithTheSameIdAndAnotherTimeIsMissing(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.write(emp, 2, "two")
+		r.settle()
+		r.set(func(db *fakeDB) {
+			e := &db.outbox[len(db.outbox)-1]
+			e.At = e.At.Add(time.Microsecond)
+			db.cutOff()
+		})
+		r.heal()
+		if l := r.lastLoad(); l.Reason != AnchorMissing {
+			t.Errorf("the last load is %+v, want one for a missing anchor", l)
+		}
+	})
+}
+
+func TestAnAnchorThatIsNotWholeProvesNothing(t *testing.T) {
+	live(t, Config{MaxAnchors: 10}, func(t *testing.T, r *rig) {
+		r.cutOff()
+		for i := range 11 {
+			r.write(emp, i, fmt.Sprint("many ", i))
+		}
+		r.cameBack()
+		r.heal()
+		if st := r.eng.Status(); st.Replays != 1 || st.Resyncs != 0 {
+			t.Fatalf("%d replays, %d resyncs after catching up with many transactions", st.Replays, st.Resyncs)
+		}
+		r.cutOff()
+		r.cameBack()
+		r.heal()
+		if st := r.eng.Status(); st.Resyncs != 1 || r.lastLoad().Reason != AnchorMissing {
+			t.Errorf("%d resyncs although the anchor had left transactions out", st.Resyncs)
+		}
+		// The next event vouches for the cut: all is as before.
+		for range 2 {
+			r.write(emp, 1, "one more")
+			r.settle()
+			r.cutOff()
+			r.cameBack()
+			r.heal()
+		}
+		if st := r.eng.Status(); st.Resyncs != 1 {
+			t.Errorf("%d resyncs, want no further one", st.Resyncs)
+		}
+	})
+}
+
+func TestTheAnchorOfABusyServerStaysSmall(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		for i := range 500 {
+			r.write(emp, i%7, fmt.Sprint(i))
+			synctest.Wait()
+		}
+		r.set(func(db *fakeDB) { db.asked = nil })
+		r.cutOff()
+		r.cameBack()
+		r.heal()
+		r.set(func(db *fakeDB) {
+			if n := len(db.asked[0]); n == 0 || n > 2 {
+				t.Errorf("the anchor has %d transactions after 500 cuts of one", n)
+			}
+		})
+	})
+}

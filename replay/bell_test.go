@@ -1,0 +1,170 @@
+package replay
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// quiet lets the engine settle what the load has left open.
+func (r *rig) quiet() {
+	time.Sleep(2 * time.Second)
+	synctest.Wait()
+}
+
+func TestARingIsAnsweredAtOnce(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		at := time.Now()
+		r.write(emp, 2, "two")
+		synctest.Wait()
+		r.want(r.emp, 2, "two")
+		if d := time.Since(at); d != 0 {
+			t.Errorf("it took %v", d)
+		}
+	})
+}
+
+func TestALostRingCostsAtMostABeat(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		tx := r.db.begin()
+		tx.put(emp, 2, "two")
+		tx.commitSilently()
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		r.want(r.emp, 2, "two")
+	})
+}
+
+func TestForgedRingsCostOneFetchEachAndAreCoalesced(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		idle := r.db.begin() // a gap that stands must not multiply them
+		idle.put(emp, 9, "idle")
+		r.quiet()
+		r.quiet()
+		before := r.fetches()
+		for range 10 {
+			r.db.ring()
+			synctest.Wait()
+		}
+		if n := r.fetches() - before; n != 10 {
+			t.Errorf("10 rings made %d fetches", n)
+		}
+		before = r.fetches()
+		r.set(func(db *fakeDB) { db.delay = 50 * time.Millisecond })
+		r.db.ring()
+		synctest.Wait()
+		for range 1000 {
+			r.db.ring()
+		}
+		time.Sleep(99 * time.Millisecond)
+		synctest.Wait()
+		if n := r.fetches() - before; n != 2 {
+			t.Errorf("1000 rings during a fetch made %d fetches, want the one under way and one more", n)
+		}
+		idle.abort()
+	})
+}
+
+func TestWhoeverSkippedTheBellIsFoundByLookingAgain(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		ringer, silent := r.db.begin(), r.db.begin()
+		ringer.put(emp, 2, "rang")
+		silent.put(emp, 3, "saw another one ringing")
+		ringer.commit()
+		synctest.Wait()
+		r.want(r.emp, 2, "rang")
+		silent.commitSilently()
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		r.want(r.emp, 3, "saw another one ringing")
+	})
+}
+
+func TestLookingAgainDoublesUpToTheBeat(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		idle := r.db.begin()
+		idle.put(emp, 3, "idle")
+		before := r.fetches()
+		r.write(emp, 2, "two")
+		at := time.Now()
+		synctest.Wait()
+		// The answer to the ring, then after 1, 2, 4 ... 128 ms, then at beats.
+		for i, ms := range []int{0, 1, 3, 7, 15, 31, 63, 127, 255, 505, 755} {
+			time.Sleep(time.Until(at.Add(time.Duration(ms) * time.Millisecond)))
+			synctest.Wait()
+			if n := r.fetches() - before; n != i+1 {
+				t.Errorf("%d fetches %d ms after the ring, want %d", n, ms, i+1)
+			}
+		}
+		idle.abort()
+	})
+}
+
+func TestWithNothingUnaccountedForOnlyTheBeatFetches(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		before := r.fetches()
+		time.Sleep(10 * r.eng.cfg.Beat)
+		synctest.Wait()
+		if n := r.fetches() - before; n != 10 {
+			t.Errorf("%d fetches in 10 beats", n)
+		}
+	})
+}
+
+func TestABeatThatFindsEventsNobodyRangForPollsQuickly(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		r.set(func(db *fakeDB) { db.deaf = true })
+		r.write(emp, 2, "two")
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		if n := r.eng.Status().Unrung; n != 1 {
+			t.Fatalf("%d beats found events that nobody rang for, want 1", n)
+		}
+		r.write(emp, 2, "three")
+		time.Sleep(r.eng.cfg.QuickEvery)
+		synctest.Wait()
+		r.want(r.emp, 2, "three")
+		// It ends once nothing more is found that way.
+		time.Sleep(r.eng.cfg.QuickFor + r.eng.cfg.Beat)
+		synctest.Wait()
+		before := r.fetches()
+		time.Sleep(4 * r.eng.cfg.Beat)
+		synctest.Wait()
+		if n := r.fetches() - before; n != 4 {
+			t.Errorf("%d fetches in 4 beats after the quick polling", n)
+		}
+	})
+}
+
+func TestAPolledBellIsNotSuspected(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.set(func(db *fakeDB) { db.deaf, db.bell = true, "poll" })
+		r.quiet()
+		r.write(emp, 2, "two")
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		r.want(r.emp, 2, "two")
+		if n := r.eng.Status().Unrung; n != 0 {
+			t.Errorf("%d beats were blamed on the bell", n)
+		}
+	})
+}
+
+func TestACommitDuringAFetchIsFoundByTheNext(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		late := r.db.begin()
+		late.put(emp, 3, "behind the snapshot")
+		r.set(func(db *fakeDB) { db.during = func() { late.commit() } })
+		r.write(emp, 2, "two")
+		synctest.Wait()
+		r.want(r.emp, 2, "two")
+		r.want(r.emp, 3, "behind the snapshot")
+	})
+}
