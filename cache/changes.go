@@ -9,14 +9,15 @@ import (
 // Op is what a change did.
 type Op uint8
 
+// What a change can do. Live and Reset are marks and carry no row.
 const (
 	_       Op = iota
 	Current    // the row was there when the subscription began
-	Live       // no row: all current rows have been given, what follows is new
+	Live       // all current rows have been given, what follows is new
 	Insert     // Old is empty
 	Update     // both rows are there
 	Delete     // New is empty
-	Reset      // no row: forget everything; Current rows and Live follow
+	Reset      // forget everything; Current rows and Live follow
 )
 
 var opNames = [...]string{"", "current", "live", "insert", "update", "delete", "reset"}

@@ -90,13 +90,9 @@ type keySetCost[K comparable] struct {
 }
 
 func newKeySetCost[IK comparable, K comparable]() keySetCost[K] {
-	type entry struct {
-		key IK
-		ptr uintptr
-	}
 	var k K
 	return keySetCost[K]{
-		header: allocated(unsafe.Sizeof(keySet[K]{})) + allocated(unsafe.Sizeof(entry{})) + bucketShare,
+		header: allocated(unsafe.Sizeof(keySet[K]{})) + entrySize[IK]() + bucketShare,
 		inFew:  int64(unsafe.Sizeof(k)),
 		inMap:  allocated(unsafe.Sizeof(k)) + bucketShare,
 	}

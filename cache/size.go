@@ -19,15 +19,18 @@ type sizing[K comparable, T any] struct {
 const bucketShare = 24
 
 func newSizing[K comparable, T any]() sizing[K, T] {
-	type entry struct {
-		key K
-		ptr uintptr
-	}
 	return sizing[K, T]{
-		fixed: clampSize(allocated(unsafe.Sizeof(node[T]{})) + allocated(unsafe.Sizeof(entry{})) + bucketShare),
+		fixed: clampSize(allocated(unsafe.Sizeof(node[T]{})) + entrySize[K]() + bucketShare),
 		key:   sizerOf(reflect.TypeFor[K]()),
 		row:   sizerOf(reflect.TypeFor[T]()),
 	}
+}
+
+// entrySize is what the map takes for a key and the pointer that it leads to.
+func entrySize[K comparable]() int64 {
+	var k K
+	const pointer = unsafe.Sizeof(uintptr(0))
+	return allocated((unsafe.Sizeof(k)+pointer-1)&^(pointer-1) + pointer)
 }
 
 // of is the size of a version of row under key k.

@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"cmp"
 	"context"
 	"iter"
 	"slices"
@@ -135,58 +136,73 @@ func (c *cut) weight(limit int) (n int) {
 	return n
 }
 
+// group says which changes of a cut make one Tx. What Replaces found without an event in between belongs
+// together; after an event it is another Tx, or the event would have to be given before both.
+type group struct {
+	xid    uint64
+	resync bool
+	run    int // of Replaces; 0 for events
+}
+
+// placed is a Tx with its place among those of its cut: the last Seq, then the last change.
+type placed struct {
+	tx    Tx
+	seq   int64
+	order uint32
+}
+
 // transactions groups a cut's changes by transaction. Each takes the place of its last event; changes
 // without a transaction are placed after the highest Seq that the writer had reached before them.
 func (c *cut) transactions() []Tx {
-	var items []item
-	for _, p := range c.parts {
-		items = p.items(items)
-	}
-	slices.SortFunc(items, func(a, b item) int { return int(a.order) - int(b.order) })
-
-	type group struct {
-		xid    uint64
-		resync bool
-	}
-	type placed struct {
-		tx   Tx
-		last int64
-	}
 	var list []placed
 	at := make(map[group]int)
 	var reached int64
-	for _, it := range items {
-		g := group{it.origin.Xid, it.resync}
+	run, inRun := 0, false
+	for _, it := range c.inOrder() {
+		if it.resync && !inRun {
+			run++
+		}
+		inRun = it.resync
+		g := group{xid: it.origin.Xid, resync: it.resync}
+		if it.resync {
+			g.run = run
+		}
 		j, ok := at[g]
 		if !ok {
 			j = len(list)
 			at[g] = j
 			list = append(list, placed{tx: Tx{Xid: g.xid, Revision: c.rev, Meta: c.meta, Resync: g.resync}})
 		}
-		p := &list[j]
 		reached = max(reached, it.origin.Seq)
-		p.tx.Seq = max(p.tx.Seq, it.origin.Seq)
-		if p.last = p.tx.Seq; g.xid == 0 {
-			p.last = reached
-		}
-		p.tx.Changes = append(p.tx.Changes, it.part.row(it.i))
+		list[j].add(it, reached)
 	}
-	slices.SortStableFunc(list, func(a, b placed) int {
-		switch {
-		case a.last != b.last:
-			return int(min(max(a.last-b.last, -1), 1))
-		case a.tx.Xid == 0 && b.tx.Xid != 0:
-			return 1
-		case a.tx.Xid != 0 && b.tx.Xid == 0:
-			return -1
-		}
-		return 0
+	slices.SortFunc(list, func(a, b placed) int {
+		return cmp.Or(cmp.Compare(a.seq, b.seq), cmp.Compare(a.order, b.order))
 	})
 	txs := make([]Tx, len(list))
 	for i := range list {
 		txs[i] = list[i].tx
 	}
 	return txs
+}
+
+// inOrder is the changes of all tables as the writer made them.
+func (c *cut) inOrder() (items []item) {
+	for _, p := range c.parts {
+		items = p.items(items)
+	}
+	slices.SortFunc(items, func(a, b item) int { return cmp.Compare(a.order, b.order) })
+	return items
+}
+
+// add appends a change to the transaction and moves its place.
+func (p *placed) add(it item, reached int64) {
+	p.tx.Seq = max(p.tx.Seq, it.origin.Seq)
+	p.seq, p.order = p.tx.Seq, it.order
+	if p.tx.Xid == 0 {
+		p.seq = reached
+	}
+	p.tx.Changes = append(p.tx.Changes, it.part.row(it.i))
 }
 
 // foldTx makes one Tx of several cuts.

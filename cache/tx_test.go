@@ -78,6 +78,35 @@ func TestTransactionsComeWholeInTheOrderOfTheirLastEvent(t *testing.T) {
 		"xid 9 seq 8 @3 m3, update b[k] 2>3")
 }
 
+// Two Replaces with an event between them are two transactions, or the event would be lost.
+func TestAnEventBetweenTwoReplacesKeepsItsPlace(t *testing.T) {
+	s, a, b := newPair(t, Options{})
+	next, stop := iter.Pull2(s.Changes(t.Context()))
+	defer stop()
+	pullTx(t, next, 1)
+	replace := func(w *Writer, row string) {
+		r := a.Replace(w, nil)
+		if err := r.Put(1, row); err != nil {
+			t.Fatal(err)
+		}
+		r.Done()
+	}
+	w := s.Begin()
+	replace(w, "first")
+	r := b.Replace(w, nil) // no event in between: the same transaction
+	if err := r.Put("k", 1); err != nil {
+		t.Fatal(err)
+	}
+	r.Done()
+	a.Put(w, Origin{Xid: 5, Seq: 3}, 1, "event")
+	replace(w, "second")
+	w.Publish(nil)
+	wantLines(t, pullTx(t, next, 3),
+		"xid 0 seq 0 @1 <nil> resync, insert a[1] <nil>>first, insert b[k] <nil>>1",
+		"xid 5 seq 3 @1 <nil>, update a[1] first>event",
+		"xid 0 seq 0 @1 <nil> resync, update a[1] event>second")
+}
+
 func TestTransactionsOfAStoreThatIsFarAheadAreCoalesced(t *testing.T) {
 	s, a, b := newPair(t, Options{CoalesceAfter: 2, MaxLag: 6})
 	next, stop := iter.Pull2(s.Changes(t.Context()))

@@ -25,12 +25,12 @@ func (t *Table[K, T]) verify(pins []uint64) {
 		}
 	}
 	st := t.store.Load().cur.Load()
-	t.assert(rows == t.len && rows == st.rows[t.id], "%d rows, counted %d", rows, t.len)
-	t.assert(bytes == t.bytes && bytes == st.sizes[t.id], "%d bytes of rows, counted %d", bytes, t.bytes)
-	t.assert(held == t.held.Load(), "%d bytes held, counted %d", held, t.held.Load())
-	t.assert(!t.stage.touched() && !t.stage.dirty, "something is still staged")
+	t.assertf(rows == t.len && rows == st.rows[t.id], "%d rows, counted %d", rows, t.len)
+	t.assertf(bytes == t.bytes && bytes == st.sizes[t.id], "%d bytes of rows, counted %d", bytes, t.bytes)
+	t.assertf(held == t.held.Load(), "%d bytes held, counted %d", held, t.held.Load())
+	t.assertf(!t.stage.touched() && !t.stage.dirty, "something is still staged")
 	for pin := range t.waiting {
-		t.assert(slices.Contains(pins, pin), "versions wait for %d, which is not pinned", pin)
+		t.assertf(slices.Contains(pins, pin), "versions wait for %d, which is not pinned", pin)
 	}
 	for _, x := range t.indexes {
 		x.verify()
@@ -39,17 +39,17 @@ func (t *Table[K, T]) verify(pins []uint64) {
 
 func (t *Table[K, T]) verifyChain(k K, head *node[T], pins []uint64) {
 	published := pins[len(pins)-1]
-	t.assert(head.version() <= published, "key %v: version %d is not published", k, head.version())
+	t.assertf(head.version() <= published, "key %v: version %d is not published", k, head.version())
 	last := head
 	for n := head.next.Load(); n != nil; n = n.next.Load() {
-		t.assert(n != t.dead, "key %v: a linked version is dead", k)
-		t.assert(n.version() < last.version(), "key %v: %d below %d", k, n.version(), last.version())
+		t.assertf(n != t.dead, "key %v: a linked version is dead", k)
+		t.assertf(n.version() < last.version(), "key %v: %d below %d", k, n.version(), last.version())
 		_, needed := pinIn(pins, n.version(), last.version())
-		t.assert(needed, "key %v: nobody needs version %d", k, n.version())
-		t.assert(n.mark&waitingBit != 0, "key %v: version %d waits for no pin", k, n.version())
+		t.assertf(needed, "key %v: nobody needs version %d", k, n.version())
+		t.assertf(n.mark&waitingBit != 0, "key %v: version %d waits for no pin", k, n.version())
 		last = n
 	}
-	t.assert(last.live(), "key %v: a tombstone is last", k)
+	t.assertf(last.live(), "key %v: a tombstone is last", k)
 }
 
 // verify checks that the candidates are those of linked versions, no more and no fewer.
@@ -70,14 +70,14 @@ func (x *Index[IK, K, T]) verify() {
 	for ik, set := range x.sets.AllRelaxed() {
 		set.each(func(k K) bool {
 			met++
-			x.t.assert(want[candidate{ik, k}], "index: %v is a candidate for %v without a version", k, ik)
+			x.t.assertf(want[candidate{ik, k}], "index: %v is a candidate for %v without a version", k, ik)
 			return true
 		})
 	}
-	x.t.assert(met == len(want), "index: %d candidates, want %d", met, len(want))
+	x.t.assertf(met == len(want), "index: %d candidates, want %d", met, len(want))
 }
 
-func (t *Table[K, T]) assert(ok bool, format string, args ...any) {
+func (t *Table[K, T]) assertf(ok bool, format string, args ...any) {
 	if !ok {
 		panic("cache: table " + t.name + ": invariant broken: " + fmt.Sprintf(format, args...))
 	}
