@@ -70,11 +70,27 @@ func (a account) canReach(dir string) error {
 		if err != nil {
 			return err
 		}
-		if info.Mode()&0o001 == 0 && !a.owns(info) {
+		if info.Mode()&0o001 == 0 && ownerOf(info) != int(a.uid) {
 			return fmt.Errorf("user %s, as whom the server runs, cannot enter %s", a.name, p)
 		}
 		if p == filepath.Dir(p) {
 			return nil
 		}
 	}
+}
+
+// canCleanUpIn reports whether the server's user, as whom the guard runs, may reach base
+// and remove a directory of its own from it.
+func (a account) canCleanUpIn(base string) error {
+	if err := a.canReach(base); err != nil || !a.switched {
+		return err
+	}
+	info, err := os.Stat(base)
+	if err != nil {
+		return err
+	}
+	if info.Mode()&0o002 == 0 && ownerOf(info) != int(a.uid) {
+		return fmt.Errorf("user %s, as whom the server runs, cannot write in %s", a.name, base)
+	}
+	return nil
 }

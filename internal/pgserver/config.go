@@ -31,6 +31,8 @@ type Config struct {
 	// InitArgs are further arguments of initdb, such as "--data-checksums". Default:
 	// none beside UTF-8 and locale C.
 	InitArgs []string
+
+	drawPort func() (int, error) // nil means freePort; a test draws one that is taken
 }
 
 // Mode says how a server is stopped, as pg_ctl has it.

@@ -10,8 +10,11 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	embeddedpostgres "github.com/fergusstrange/embedded-postgres"
 )
@@ -60,17 +63,18 @@ func fetch(ctx context.Context, repository, version, cache, home string) error {
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return err
 	}
+	removeOldWork(cache)
 	work, err := os.MkdirTemp(cache, "fetch-")
 	if err != nil {
 		return err
 	}
 	finished := make(chan error, 1)
 	go func() {
-		defer func() { _ = os.RemoveAll(work) }()
 		err := unpack(repository, version, work)
 		if err == nil && ctx.Err() == nil {
 			err = install(filepath.Join(work, "server"), home)
 		}
+		_ = os.RemoveAll(work)
 		finished <- err
 	}()
 	select {
@@ -78,6 +82,19 @@ func fetch(ctx context.Context, repository, version, cache, home string) error {
 		return err
 	case <-ctx.Done():
 		return ctx.Err()
+	}
+}
+
+// removeOldWork removes what fetches left that were killed.
+func removeOldWork(cache string) {
+	dirs, err := filepath.Glob(filepath.Join(cache, "fetch-*"))
+	if err != nil {
+		return
+	}
+	for _, dir := range dirs {
+		if info, err := os.Stat(dir); err == nil && time.Since(info.ModTime()) > 24*time.Hour {
+			_ = os.RemoveAll(dir)
+		}
 	}
 }
 
@@ -98,8 +115,10 @@ func unpack(repository, version, work string) error {
 		return err
 	}
 	server := filepath.Join(work, "server")
-	defer removeNewLogs(libraryLogs(), work)
-	err = embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
+	fetching.Lock()
+	defer fetching.Unlock()
+	before := libraryLogs()
+	library := embeddedpostgres.NewDatabase(embeddedpostgres.DefaultConfig().
 		Version(embeddedpostgres.PostgresVersion(version)).
 		BinaryRepositoryURL(repository).
 		CachePath(filepath.Join(work, "archive")).
@@ -107,14 +126,16 @@ func unpack(repository, version, work string) error {
 		BinariesPath(server).
 		DataPath(data).
 		Port(uint32(port)).
-		Logger(io.Discard)).Start()
-	if missing := complete(filepath.Join(server, "bin")); missing == nil {
-		return nil
+		StartTimeout(time.Second).
+		Logger(io.Discard))
+	err = library.Start()
+	removeOpenLogs(before)
+	runtime.KeepAlive(library) // it must not close its log before that
+	bin := filepath.Join(server, "bin")
+	if _, none := os.Stat(bin); none != nil && err != nil {
+		return errors.New(oneLine(err)) // it got that far and no further
 	}
-	if err == nil {
-		err = errors.New("the archive has no server programs")
-	}
-	return errors.New(oneLine(err))
+	return complete(bin)
 }
 
 // install opens the files to the server's user, whatever our umask, and moves them home.
@@ -136,12 +157,23 @@ func install(server, home string) error {
 	if err != nil {
 		return err
 	}
+	if complete(filepath.Join(home, "bin")) == nil {
+		return nil // somebody else was faster
+	}
+	// It is moved here whole or not at all: what is incomplete, somebody has spoilt.
+	if err := os.RemoveAll(home); err != nil {
+		return err
+	}
 	err = os.Rename(server, home)
 	if err != nil && complete(filepath.Join(home, "bin")) == nil {
-		return nil // somebody else was faster
+		return nil
 	}
 	return err
 }
+
+// fetching is held while the library runs: it does one thing at a time anyhow, and its
+// logs can be told from each other only so.
+var fetching sync.Mutex
 
 // libraryLogs lists the log files that the library makes in the temp directory and never
 // removes.
@@ -153,13 +185,11 @@ func libraryLogs() []string {
 	return logs
 }
 
-// removeNewLogs removes those that a fetch in work left: new, and empty or about work.
-func removeNewLogs(before []string, work string) {
+// removeOpenLogs removes those that are new and that this process holds open: other
+// programs use the library too.
+func removeOpenLogs(before []string) {
 	for _, path := range libraryLogs() {
-		if slices.Contains(before, path) {
-			continue
-		}
-		if text, err := os.ReadFile(path); err == nil && (len(text) == 0 || strings.Contains(string(text), work)) {
+		if info, err := os.Stat(path); err == nil && !slices.Contains(before, path) && holdsOpen(info) {
 			_ = os.Remove(path)
 		}
 	}

@@ -84,6 +84,9 @@ func Find(ctx context.Context, opts Options) (Binaries, error) {
 	if err == nil {
 		return b, nil
 	}
+	if ctx.Err() != nil {
+		return Binaries{}, ctx.Err()
+	}
 	return Binaries{}, notFound(append(rejected, err))
 }
 

@@ -4,11 +4,15 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
+	"path/filepath"
 )
 
 //go:embed guard.sh
 var guardScript string
+
+const guardName = "guard.sh"
 
 // guard is the process that cleans up behind an owner that did not.
 type guard struct {
@@ -23,7 +27,15 @@ func startGuard(acct account, p paths, remove bool) (*guard, error) {
 	if remove {
 		end = "remove"
 	}
-	cmd := exec.Command("/bin/sh", "-c", guardScript, "lockstep-pg-guard", p.dir, p.data, end)
+	script := filepath.Join(p.dir, guardName) // as an argument it would fill the process list
+	err := os.WriteFile(script, []byte(guardScript), 0o644)
+	if err == nil {
+		err = acct.give(script)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("guard: %w", err)
+	}
+	cmd := exec.Command("/bin/sh", script, p.dir, p.data, end)
 	cmd.Dir = "/"
 	cmd.SysProcAttr = detached(acct)
 	pipe, err := cmd.StdinPipe()

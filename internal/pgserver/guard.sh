@@ -4,6 +4,9 @@
 # Arguments: the server's directory, its data directory, "remove" or "keep".
 dir=$1 data=$2 end=$3 told=
 
+# What ends everybody at a shutdown must not end us before the owner.
+trap '' HUP INT TERM
+
 while read -r word value; do
 	case $word in
 	pid) told=$value ;;
@@ -41,5 +44,5 @@ while [ $tries -lt 200 ]; do
 		rm -rf "$dir"
 		[ -d "$dir" ] || exit 0
 	fi
-	sleep 0.1
+	sleep 0.1 || sleep 1 # a fraction is no standard
 done

@@ -5,7 +5,7 @@ import (
 	"errors"
 	"io"
 	"os"
-	"time"
+	"path/filepath"
 )
 
 // ErrStopped is returned by the methods of a Server after Stop.
@@ -25,7 +25,8 @@ func (s *Server) Stop(mode Mode) error {
 	}
 	s.stopped = true
 	if s.keep {
-		err = os.Remove(s.paths.dir + "/" + lockName)
+		err = errors.Join(os.Remove(filepath.Join(s.paths.dir, lockName)),
+			os.RemoveAll(filepath.Join(s.paths.dir, guardName)))
 	} else {
 		err = os.RemoveAll(s.paths.dir)
 	}
@@ -93,6 +94,9 @@ func (s *Server) ended(err error) error {
 // Logs returns the whole server log, which Stop removes.
 func (s *Server) Logs() string { return s.logFrom(0) }
 
+// LogTail returns the last n lines of the server log as one line, for messages.
+func (s *Server) LogTail(n int) string { return tail(s.Logs(), n) }
+
 func (s *Server) logSize() int64 {
 	info, err := os.Stat(s.paths.log)
 	if err != nil {
@@ -113,6 +117,3 @@ func (s *Server) logFrom(offset int64) string {
 	}
 	return string(text)
 }
-
-// orphanAge is how long a directory without a lock is taken for one in the making.
-const orphanAge = time.Hour

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 )
 
@@ -90,7 +91,7 @@ func openDir(given string, acct account) (string, error) {
 	}
 	var errs []error
 	for _, base := range tempBases() {
-		if err := acct.canReach(base); err != nil {
+		if err := acct.canCleanUpIn(base); err != nil {
 			errs = append(errs, err)
 			continue
 		}
@@ -114,8 +115,12 @@ func openGiven(given string, acct account) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if entries, err := os.ReadDir(dir); err != nil || len(entries) > 0 {
-		return "", errors.Join(err, fmt.Errorf("directory for a server is not empty: %s", dir))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	if len(entries) > 0 {
+		return "", fmt.Errorf("directory for a server is not empty: %s", dir)
 	}
 	return dir, acct.canReach(filepath.Dir(dir))
 }
@@ -123,12 +128,13 @@ func openGiven(given string, acct account) (string, error) {
 // tempBases are the directories to put a server in, best first: the usual one may have a
 // name too long for sockets, or be closed to the server's user.
 func tempBases() []string {
-	var short, long []string
+	var short, long, seen []string
 	for _, base := range []string{os.TempDir(), "/tmp", "/var/tmp"} {
 		real, err := filepath.EvalSymlinks(base)
-		if err != nil {
+		if err != nil || slices.Contains(seen, real) {
 			continue
 		}
+		seen = append(seen, real)
 		if newPaths(filepath.Join(real, "lockstep-pg-1234567890")).socket == "" {
 			long = append(long, real)
 		} else {

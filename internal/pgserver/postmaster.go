@@ -84,16 +84,15 @@ func (pm *postmaster) stop(mode Mode) error {
 	return pm.kill()
 }
 
-// kill ends all processes as a power failure would. The postmaster is frozen first so
-// that no child is born between the count and the kill.
+// kill ends all processes as a power failure would. The postmaster is frozen first: it
+// bears no child between the count and the kill, and does not answer their deaths.
 func (pm *postmaster) kill() error {
 	pid := pm.pid()
 	_ = pm.signal(sigFreeze)
-	children := childrenOf(pid)
-	err := pm.signal(sigKill)
-	for _, child := range children {
-		_ = syscall.Kill(child, sigKill)
+	for _, child := range childrenOf(pid) {
+		_ = killPID(child, sigKill) // gone already: the frozen parent keeps its id taken
 	}
+	err := pm.signal(sigKill)
 	if !pm.ended(30 * time.Second) {
 		return errors.Join(err, fmt.Errorf("postgres %d does not end after SIGKILL", pid))
 	}

@@ -17,6 +17,15 @@ func commandLine(pid int) []string {
 	return strings.Split(string(bytes.TrimRight(raw, "\x00")), "\x00")
 }
 
+// processOwner returns the user id that a process runs as, -1 if there is none.
+func processOwner(pid int) int {
+	info, err := os.Stat(filepath.Join("/proc", strconv.Itoa(pid)))
+	if err != nil {
+		return -1
+	}
+	return ownerOf(info)
+}
+
 // childrenOf lists the processes whose parent is pid.
 func childrenOf(pid int) []int {
 	stats, _ := filepath.Glob("/proc/[0-9]*/stat")

@@ -18,6 +18,19 @@ func commandLine(pid int) []string {
 	return strings.Fields(string(out))
 }
 
+// processOwner returns the user id that a process runs as, -1 if there is none.
+func processOwner(pid int) int {
+	out, err := exec.Command("ps", "-o", "uid=", "-p", strconv.Itoa(pid)).Output()
+	if err != nil {
+		return -1
+	}
+	uid, err := strconv.Atoi(strings.TrimSpace(string(out)))
+	if err != nil {
+		return -1
+	}
+	return uid
+}
+
 // childrenOf lists the processes whose parent is pid.
 func childrenOf(pid int) []int {
 	out, err := exec.Command("ps", "-A", "-o", "pid=,ppid=").Output()

@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/url"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -38,7 +39,8 @@ const portTries = 10
 
 // Start makes a cluster and runs it until Stop. It returns once the server takes
 // connections; the context bounds Start only. It first sweeps what dead processes left.
-// Where no server programs are found, the error wraps ErrNoServer.
+// Where no server programs are found, the error wraps ErrNoServer; where Config.Port is
+// somebody else's, ErrPortTaken.
 func Start(ctx context.Context, c Config) (*Server, error) {
 	_ = Sweep() // somebody else's remains are no reason not to start
 	if c.Binaries.Dir == "" {
@@ -78,20 +80,26 @@ func (s *Server) create(ctx context.Context, c Config) error {
 	if err := runInitdb(ctx, s.bin, s.acct, s.paths, c, s.password); err != nil {
 		return err
 	}
-	if err := appendTo(s.paths.data+"/postgresql.conf", settings); err != nil {
+	if err := appendTo(filepath.Join(s.paths.data, "postgresql.conf"), settings); err != nil {
 		return err
 	}
-	for try := 1; ; try++ {
-		if s.port = c.Port; s.port == 0 {
-			if s.port, err = freePort(); err != nil {
-				return err
-			}
+	if c.Port != 0 {
+		s.port = c.Port
+		return s.run(ctx)
+	}
+	draw := freePort
+	if c.drawPort != nil {
+		draw = c.drawPort
+	}
+	for range portTries {
+		if s.port, err = draw(); err != nil {
+			return err
 		}
-		err = s.run(ctx)
-		if err == nil || c.Port != 0 || try == portTries || !errors.Is(err, errPortTaken) {
+		if err = s.run(ctx); !errors.Is(err, ErrPortTaken) {
 			return err
 		}
 	}
+	return err
 }
 
 func appendTo(path, text string) error {
@@ -103,7 +111,8 @@ func appendTo(path, text string) error {
 	return errors.Join(err, f.Close())
 }
 
-var errPortTaken = errors.New("the port is taken")
+// ErrPortTaken is returned when another program listens on the server's port.
+var ErrPortTaken = errors.New("the port is taken")
 
 // run starts the postmaster and waits until it takes connections.
 func (s *Server) run(ctx context.Context) error {
@@ -118,7 +127,7 @@ func (s *Server) run(ctx context.Context) error {
 		s.guard.tell(0)
 		said := s.logFrom(logged)
 		if strings.Contains(said, "could not create any TCP/IP sockets") {
-			return fmt.Errorf("postgres on port %d: %w", s.port, errPortTaken)
+			return fmt.Errorf("postgres on port %d: %w", s.port, ErrPortTaken)
 		}
 		return fmt.Errorf("%w; its log: %s", err, tail(said, 5))
 	}
@@ -126,19 +135,29 @@ func (s *Server) run(ctx context.Context) error {
 	return nil
 }
 
-// awaitReady connects until the server answers. Another server on our port cannot deceive
-// it: the data directory is compared.
+// awaitReady connects until the server answers, or has ended. Another program on our port
+// cannot deceive it, by silence or by being a Postgres too: an attempt is bounded, and the
+// data directory is compared.
 func (s *Server) awaitReady(ctx context.Context, pm *postmaster) error {
+	running, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-pm.gone:
+			cancel()
+		case <-running.Done():
+		}
+	}()
 	retry := time.NewTicker(20 * time.Millisecond)
 	defer retry.Stop()
 	for {
-		err := s.probe(ctx)
+		err := s.probe(running)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-pm.gone:
-			return fmt.Errorf("postgres ended before it was ready: %w", errors.Join(pm.exit))
+			return fmt.Errorf("postgres ended before it was ready: %w", pm.exit)
 		case <-ctx.Done():
 			return fmt.Errorf("postgres is not ready: %w (%s)", ctx.Err(), oneLine(err))
 		case <-retry.C:
@@ -147,6 +166,8 @@ func (s *Server) awaitReady(ctx context.Context, pm *postmaster) error {
 }
 
 func (s *Server) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
 	conn, err := pgconn.Connect(ctx, s.DSN("postgres"))
 	if err != nil {
 		return err

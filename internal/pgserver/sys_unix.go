@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"syscall"
 )
 
@@ -27,29 +28,13 @@ func detached(a account) *syscall.SysProcAttr {
 	return attr
 }
 
-func (a account) owns(info os.FileInfo) bool {
-	st, ok := info.Sys().(*syscall.Stat_t)
-	return ok && st.Uid == a.uid
-}
-
-// ownedByUs reports whether a directory was made by a Start of our own user.
-func ownedByUs(info os.FileInfo) bool {
+// ownerOf returns the user id that owns a file, -1 where that is not known.
+func ownerOf(info os.FileInfo) int {
 	st, ok := info.Sys().(*syscall.Stat_t)
 	if !ok {
-		return false
+		return -1
 	}
-	if int(st.Uid) == os.Geteuid() {
-		return true
-	}
-	if os.Geteuid() != 0 {
-		return false
-	}
-	for _, a := range unprivileged() {
-		if st.Uid == a.uid {
-			return true
-		}
-	}
-	return false
+	return int(st.Uid)
 }
 
 // claim creates the lock file of a new server directory. It gets its final name only once
@@ -74,17 +59,44 @@ func claim(dir string, content []byte) (*os.File, error) {
 	return f, nil
 }
 
-// abandoned takes over the lock of a server directory. It returns nil when somebody holds
-// it. The directory may belong to a user whom we do not trust: no link is followed and no
-// FIFO waited for.
-func abandoned(dir string) (*os.File, error) {
-	f, err := os.OpenFile(filepath.Join(dir, lockName), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+// takeOver locks the directory of an owner who is dead; the error is errInUse while he
+// lives.
+func takeOver(dir string) (*os.File, error) {
+	f, err := openForeign(filepath.Join(dir, lockName))
 	if err != nil {
 		return nil, err
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		_ = f.Close()
-		return nil, nil
+		return nil, errInUse
 	}
 	return f, nil
+}
+
+// openForeign reads a file in a directory whose user we do not trust: no link is followed
+// and no FIFO waited for.
+func openForeign(path string) (*os.File, error) {
+	return os.OpenFile(path, os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+}
+
+func killPID(pid int, sig syscall.Signal) error { return syscall.Kill(pid, sig) }
+
+// holdsOpen reports whether this process has a file open.
+func holdsOpen(info os.FileInfo) bool {
+	want, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return false
+	}
+	fds, err := os.ReadDir("/dev/fd")
+	if err != nil {
+		return false
+	}
+	for _, entry := range fds {
+		var st syscall.Stat_t
+		fd, err := strconv.Atoi(entry.Name())
+		if err == nil && syscall.Fstat(fd, &st) == nil && st.Dev == want.Dev && st.Ino == want.Ino {
+			return true
+		}
+	}
+	return false
 }
