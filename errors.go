@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/pglockstep/lockstep/replay"
@@ -14,7 +14,7 @@ import (
 // What a write can come back with. Each error of a write matches exactly one
 // of the first three with errors.Is.
 var (
-	// ErrNotCommitted: the write has no effect, and may be tried again.
+	// ErrNotCommitted: the row was not written, and the write may be tried again.
 	ErrNotCommitted = errors.New("not committed")
 	// ErrOutcomeUnknown: the connection broke while the commit was under way.
 	// Look before you write again: nothing is ever tried twice for you.
@@ -31,8 +31,12 @@ var (
 
 // Other errors that callers branch on.
 var (
-	// ErrNoRow: an Update or Delete found no row of that key; nothing was committed.
-	ErrNoRow = errors.New("lockstep: there is no row of that key")
+	// ErrNoRow comes with ErrNotCommitted: an Update or Delete found no row of
+	// that key, or a trigger kept it from being deleted.
+	ErrNoRow = errors.New("lockstep: there is no row of that key, or a trigger keeps it")
+	// ErrSuppressed comes with ErrNotCommitted: a trigger of the table's kept the
+	// row of a Put or an Update from being written.
+	ErrSuppressed = errors.New("lockstep: a trigger kept the row from being written")
 	// ErrRefused: the declaration does not allow this write; the text says why.
 	ErrRefused = errors.New("lockstep: the table's declaration does not allow this write")
 	// ErrClosed: the node is closed. Reads go on from what it had.
@@ -50,7 +54,9 @@ type WriteError struct {
 	// Outcome is ErrNotCommitted, ErrOutcomeUnknown or ErrNotVisible.
 	Outcome error
 	// Token is the transaction's, where the outcome is ErrNotVisible, and where
-	// it is ErrOutcomeUnknown and the id was known before the commit; else zero.
+	// it is ErrOutcomeUnknown and the id was known before the commit. With
+	// ErrNotCommitted it is zero, unless a trigger kept the row and has
+	// committed something else instead. Else zero.
 	Token Token
 	// Err is the cause.
 	Err error
@@ -62,45 +68,71 @@ func (e *WriteError) Error() string { return fmt.Sprintf("lockstep: %v: %v", e.O
 // Unwrap lets errors.Is and errors.As find the outcome and the cause.
 func (e *WriteError) Unwrap() []error { return []error{e.Outcome, e.Err} }
 
-// writeFailed sorts an error of a statement or a commit by what it says about
-// the transaction. Where it says nothing, the outcome is unknown.
-func writeFailed(err error, token Token) error {
-	var done *WriteError
-	if errors.As(err, &done) {
+// notCommitted is an error of a write that had no effect.
+func notCommitted(err error) error {
+	if done := (*WriteError)(nil); errors.As(err, &done) {
 		return err
 	}
-	var pgErr *pgconn.PgError
-	var connectErr *pgconn.ConnectError
+	return &WriteError{Outcome: ErrNotCommitted, Err: err}
+}
+
+// notBegun is the error of a write before anything was sent that could have
+// been committed.
+func notBegun(ctx context.Context, err error) error {
 	switch {
-	case errors.As(err, &connectErr):
-		return &WriteError{Outcome: ErrNotCommitted, Err: fmt.Errorf("%w: %w", ErrUnavailable, err)}
+	case mayNotWrite(err):
+		return notCommitted(fmt.Errorf("%w: %w", ErrReadOnly, err))
+	case ctx.Err() != nil:
+		return notCommitted(err)
+	}
+	return notCommitted(fmt.Errorf("%w: %w", ErrUnavailable, err))
+}
+
+// notSent is the error of a transaction whose commit was not sent. broken says
+// that its connection has ended.
+func notSent(ctx context.Context, err error, broken bool) error {
+	switch {
+	case mayNotWrite(err):
+		err = fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case broken && ctx.Err() == nil:
+		err = fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return notCommitted(err)
+}
+
+// sent sorts an error of a commit, or of a statement that commits itself, by
+// what it says about the transaction. Where it says nothing the outcome is
+// unknown. broken says that the connection has ended.
+func sent(ctx context.Context, err error, token Token, broken bool) error {
+	var pgErr *pgconn.PgError
+	switch {
 	case errors.As(err, &pgErr):
-		switch pgErr.Code {
-		case "25006", "42501":
-			return &WriteError{Outcome: ErrNotCommitted, Err: fmt.Errorf("%w: %w", ErrReadOnly, err)}
-		case "57P01", "57P02", "57P03", "08006", "08007", "40003":
-			// The server went away, perhaps after it had committed.
+		if endsServer(pgErr) {
 			return &WriteError{Outcome: ErrOutcomeUnknown, Token: token, Err: err}
 		}
-		return &WriteError{Outcome: ErrNotCommitted, Err: err}
-	case errors.Is(err, pgx.ErrTxCommitRollback), errors.Is(err, pgx.ErrTxClosed), errors.Is(err, ErrNoRow), pgconn.SafeToRetry(err):
-		return &WriteError{Outcome: ErrNotCommitted, Err: err}
+		return notSent(ctx, err, false)
+	case !broken:
+		// Nothing was sent (a value that cannot be encoded), or the server has
+		// answered, and with no error of its own: the commit was a rollback.
+		return notCommitted(err)
+	case pgconn.SafeToRetry(err):
+		return notSent(ctx, err, true)
 	}
 	return &WriteError{Outcome: ErrOutcomeUnknown, Token: token, Err: err}
 }
 
-// notBegun is the error of a write that failed before anything was sent that
-// could have committed.
-func notBegun(err error) error {
+// mayNotWrite: a read-only transaction or server, or a right that the role lacks.
+func mayNotWrite(err error) bool {
 	var pgErr *pgconn.PgError
-	var done *WriteError
-	switch {
-	case errors.As(err, &done):
-		return err
-	case errors.As(err, &pgErr):
-		return writeFailed(err, Token{})
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
-		return &WriteError{Outcome: ErrNotCommitted, Err: err}
+	return errors.As(err, &pgErr) && (pgErr.Code == "25006" || pgErr.Code == "42501")
+}
+
+// endsServer reports whether an error may have come between a commit and the
+// word of it: the server went away, or a pooler lost it.
+func endsServer(err *pgconn.PgError) bool {
+	switch err.Code {
+	case "57P01", "57P02", "57P03", "40003":
+		return true
 	}
-	return &WriteError{Outcome: ErrNotCommitted, Err: fmt.Errorf("%w: %w", ErrUnavailable, err)}
+	return strings.HasPrefix(err.Code, "08") || err.SeverityUnlocalized == "PANIC"
 }

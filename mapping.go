@@ -2,6 +2,7 @@ package lockstep
 
 import (
 	"fmt"
+	"reflect"
 	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
@@ -16,6 +17,7 @@ type layout struct {
 	have   []outbox.ColumnInfo // all columns of the table
 	mapped []outbox.ColumnInfo // those that rows are read from, in the order of their values
 	key    []outbox.ColumnInfo // the primary key, in its order
+	oids   []uint32            // of mapped
 }
 
 // comparer compares rows by their encoded columns. The engine's goroutine uses it.
@@ -35,7 +37,7 @@ func (t *Table[K, T]) spec() outbox.TableSpec {
 			if i < 0 {
 				return nil, fmt.Errorf("it has no column %q", name)
 			}
-			l.mapped = append(l.mapped, have[i])
+			l.mapped, l.oids = append(l.mapped, have[i]), append(l.oids, have[i].OID)
 		}
 		for _, c := range have {
 			if c.KeyPlace > 0 {
@@ -65,7 +67,7 @@ func (t *Table[K, T]) want(have []outbox.ColumnInfo) ([]string, error) {
 
 // bind ties the table to the log.
 func (t *Table[K, T]) bind(eq *comparer) replay.Table {
-	b := &replay.Binding[K, T]{Table: t.cache, Key: t.key, Row: t.scan()}
+	b := &replay.Binding[K, T]{Table: t.cache.Load(), Key: t.key, Row: t.scan()}
 	if t.values() != nil {
 		b.Equal = func(x, y T) bool { return t.equal(eq, x, y) }
 	}
@@ -75,10 +77,10 @@ func (t *Table[K, T]) bind(eq *comparer) replay.Table {
 // values is the inverse mapping: a row's values in the order of layout.mapped; nil without one.
 func (t *Table[K, T]) values() func(T) []any {
 	switch {
-	case t.mapping != nil:
-		return func(v T) []any { return t.mapping.Values(&v) }
 	case t.encode != nil:
 		return t.encode
+	case t.mapping != nil:
+		return func(v T) []any { return t.mapping.Values(&v) }
 	}
 	return nil
 }
@@ -87,15 +89,33 @@ func (t *Table[K, T]) values() func(T) []any {
 // load have changed. Where a value cannot be encoded they count as different,
 // which costs a change that nobody needed, and hides none.
 func (t *Table[K, T]) equal(eq *comparer, x, y T) bool {
+	values := t.values()
+	a, b := values(x), values(y)
 	l := t.layout.Load()
-	if l == nil {
+	if l == nil { // rows of locksteptest, which knows no columns
+		return eq.equalValues(a, b)
+	}
+	same, err := rowmap.Equal(eq.types, l.oids, a, b)
+	return err == nil && same
+}
+
+// equalValues compares values that come from no column: encoded as the type
+// that pgx would take for them, and as Go values where it knows none.
+func (eq *comparer) equalValues(a, b []any) bool {
+	if len(a) != len(b) {
 		return false
 	}
-	oids := make([]uint32, len(l.mapped))
-	for i, c := range l.mapped {
-		oids[i] = c.OID
+	for i := range a {
+		typ, ok := eq.types.TypeForValue(a[i])
+		if !ok {
+			if !reflect.DeepEqual(a[i], b[i]) {
+				return false
+			}
+			continue
+		}
+		if same, err := rowmap.Equal(eq.types, []uint32{typ.OID}, a[i:i+1], b[i:i+1]); err != nil || !same {
+			return false
+		}
 	}
-	values := t.values()
-	same, err := rowmap.Equal(eq.types, oids, values(x), values(y))
-	return err == nil && same
+	return true
 }

@@ -5,7 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"iter"
-	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgtype"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -25,45 +26,59 @@ type Node struct {
 	store  *cache.Store
 	engine *replay.Engine
 	tables []AnyTable
+	closed atomic.Bool
 
-	stop   context.CancelFunc // ends the background work
-	behind sync.WaitGroup
+	stop       context.CancelFunc // ends the writing of the register
+	registered chan struct{}      // closed when that has ended; nil where it was never begun
 }
 
 // Start loads the tables and follows them. It returns when the first load is
 // complete, or with every mistake of every declaration in one error. ctx
-// bounds Start only; Close ends the node.
+// bounds Start only; Close ends the node. After an error the tables may be
+// given to Start again; a table that another node keeps is a mistake.
 //
 // The node opens at most two connections of its own, as the pool would open
 // them; writes, and a short one every few seconds for the register of nodes, go through the pool.
 func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTable) (*Node, error) {
-	if pool == nil {
-		return nil, errors.New("lockstep: Start without a pool")
-	}
-	cfg = cfg.withDefaults()
-	specs := make([]outbox.TableSpec, len(tables))
-	if err := declared(tables); err != nil {
-		return nil, err
-	}
-	for i, t := range tables {
-		specs[i] = t.spec()
-	}
-	src, err := outbox.NewSource(outbox.Config{
-		Schema: cfg.Schema, Pool: pool, Tables: specs, Bell: cfg.Bell, Check: check(cfg.Schema), Logger: cfg.Logger,
-	})
+	n := &Node{cfg: cfg.withDefaults(), pool: pool, tables: tables}
+	good, mistakes := n.claim()
+	err := n.startOn(ctx, good, mistakes)
 	if err != nil {
-		return nil, fmt.Errorf("lockstep: %w", err)
-	}
-	types, err := typeMap(ctx, pool)
-	if err != nil {
-		return nil, err
-	}
-	n := &Node{cfg: cfg, pool: pool, tables: tables}
-	if err := n.start(ctx, pgSource{src}, types); err != nil {
+		n.release(good)
 		return nil, err
 	}
 	n.register()
 	return n, nil
+}
+
+// startOn starts the node on Postgres. What Postgres knows of the declarations
+// joins the mistakes found before.
+func (n *Node) startOn(ctx context.Context, good []AnyTable, mistakes error) error {
+	if n.pool == nil {
+		return errors.Join(mistakes, errors.New("lockstep: Start without a pool"))
+	}
+	types, twice, err := askPool(ctx, n.pool, good)
+	if mistakes = errors.Join(mistakes, twice); err != nil {
+		return errors.Join(mistakes, err)
+	}
+	src, err := outbox.NewSource(n.sourceConfig(good))
+	if err != nil {
+		return errors.Join(mistakes, fmt.Errorf("lockstep: %w", err))
+	}
+	if mistakes != nil {
+		return errors.Join(mistakes, probe(ctx, src, good))
+	}
+	return n.start(ctx, pgSource{src}, types)
+}
+
+func (n *Node) sourceConfig(tables []AnyTable) outbox.Config {
+	specs := make([]outbox.TableSpec, len(tables))
+	for i, t := range tables {
+		specs[i] = t.spec()
+	}
+	return outbox.Config{
+		Schema: n.cfg.Schema, Pool: n.pool, Tables: specs, Bell: n.cfg.Bell, Check: check(n.cfg.Schema), Logger: n.cfg.Logger,
+	}
 }
 
 func init() {
@@ -74,14 +89,14 @@ func init() {
 		}
 		n := &Node{cfg: cfg.withDefaults(), writer: w, tables: make([]AnyTable, len(tables))}
 		for i, t := range tables {
-			if n.tables[i], ok = t.(AnyTable); !ok {
-				return nil, fmt.Errorf("lockstep: table %d is a %T", i, t)
-			}
+			n.tables[i], _ = t.(AnyTable) // what is none is found to be nil
 		}
-		if err := declared(n.tables); err != nil {
-			return nil, err
+		good, err := n.claim()
+		if err == nil {
+			err = n.start(ctx, src, pgtype.NewMap())
 		}
-		if err := n.start(ctx, src, pgtype.NewMap()); err != nil {
+		if err != nil {
+			n.release(good)
 			return nil, err
 		}
 		return n, nil
@@ -90,22 +105,6 @@ func init() {
 		t, _ := table.(AnyTable)
 		return t.keyOf(row)
 	}
-}
-
-// declared joins the mistakes of all declarations.
-func declared(tables []AnyTable) error {
-	if len(tables) == 0 {
-		return errors.New("lockstep: Start without a table")
-	}
-	errs := make([]error, 0, len(tables))
-	for i, t := range tables {
-		if t == nil {
-			errs = append(errs, fmt.Errorf("lockstep: table %d is nil", i))
-			continue
-		}
-		errs = append(errs, t.declared())
-	}
-	return errors.Join(errs...)
 }
 
 // start puts the parts together and waits for the first load.
@@ -123,30 +122,21 @@ func (n *Node) start(ctx context.Context, src replay.Source, types *pgtype.Map) 
 		return fmt.Errorf("lockstep: %w", err)
 	}
 	n.store = store
-	n.engine, err = replay.New(store, src, bindings, replay.Config{
-		Beat: n.cfg.Beat, MaxStale: n.cfg.MaxStale, MaxBytes: n.cfg.MaxBytes, Logger: n.cfg.Logger, OnCut: n.cfg.OnCut,
-	})
-	if err != nil {
-		return fmt.Errorf("lockstep: %w", err)
+	rc := replay.Config{Beat: n.cfg.Beat, MaxStale: n.cfg.MaxStale, MaxBytes: n.cfg.MaxBytes, Logger: n.cfg.Logger, OnCut: n.cfg.OnCut}
+	if n.writer != nil { // nobody is spared by waiting for a fake
+		rc.BackoffMin, rc.BackoffMax = time.Millisecond, time.Millisecond
 	}
-	for i, t := range n.tables {
-		t.attach(n, i)
+	if n.engine, err = replay.New(store, src, bindings, rc); err != nil {
+		return fmt.Errorf("lockstep: %w", err)
 	}
 	if err := n.engine.Start(ctx); err != nil {
 		store.Close()
 		return fmt.Errorf("lockstep: start: %w", err)
 	}
-	return nil
-}
-
-// typeMap copies what the pool's connections know about types.
-func typeMap(ctx context.Context, pool *pgxpool.Pool) (*pgtype.Map, error) {
-	conn, err := pool.Acquire(ctx)
-	if err != nil {
-		return nil, fmt.Errorf("lockstep: start: %w", err)
+	for i, t := range n.tables {
+		t.attach(n, i)
 	}
-	defer conn.Release()
-	return conn.Conn().TypeMap().Copy(), nil
+	return nil
 }
 
 // pgSource is the outbox as replay wants it.
@@ -161,14 +151,23 @@ func (s pgSource) Open(ctx context.Context) (replay.Session, error) {
 }
 
 // Close stops the node and waits until everything that it runs has ended, or
-// until ctx ends. Reads go on from what it had; subscribers get ErrClosed.
+// until ctx ends; closing again waits again. Reads go on from what it had;
+// subscribers and whoever waits get ErrClosed, and so do writes.
 func (n *Node) Close(ctx context.Context) error {
+	n.closed.Store(true)
 	if n.stop != nil {
 		n.stop()
 	}
 	err := n.engine.Close(ctx)
 	n.store.Close()
-	n.behind.Wait()
+	if n.registered == nil {
+		return err
+	}
+	select {
+	case <-n.registered:
+	case <-ctx.Done():
+		err = errors.Join(err, fmt.Errorf("lockstep: close: %w", context.Cause(ctx)))
+	}
 	return err
 }
 
@@ -185,14 +184,35 @@ func (n *Node) OpenView() *View { return n.store.OpenView() }
 // transactions whose Revision is not above the view's. It ends with ctx's
 // error or ErrClosed. A subscriber that falls behind gets one coalesced change
 // per row, and past Config.MaxLag a Reset; it never holds up the node.
-func (n *Node) Changes(ctx context.Context) iter.Seq2[Tx, error] { return n.store.Changes(ctx) }
+func (n *Node) Changes(ctx context.Context) iter.Seq2[Tx, error] {
+	return ownErrors(n.store.Changes(ctx))
+}
 
 // Changes yields the current rows (OpCurrent), OpLive, and then every change
-// as it happens. It ends with ctx's error or cache.ErrClosed. A subscriber
+// as it happens. It ends with ctx's error, ErrClosed, or ErrNotStarted. A subscriber
 // that falls behind gets one coalesced change per key, whose Old is the last row it saw,
 // and past Config.MaxLag OpReset and the current rows; it never holds up the node.
 func (t *Table[K, T]) Changes(ctx context.Context) iter.Seq2[Change[K, T], error] {
-	return t.cache.Changes(ctx)
+	return func(yield func(Change[K, T], error) bool) {
+		ownErrors(t.cache.Load().Changes(ctx))(yield)
+	}
+}
+
+// ownErrors gives the errors that end a subscription this package's names.
+func ownErrors[C any](changes iter.Seq2[C, error]) iter.Seq2[C, error] {
+	return func(yield func(C, error) bool) {
+		for c, err := range changes {
+			switch {
+			case errors.Is(err, cache.ErrClosed):
+				err = ErrClosed
+			case errors.Is(err, cache.ErrDetached):
+				err = ErrNotStarted
+			}
+			if !yield(c, err) {
+				return
+			}
+		}
+	}
 }
 
 // Barrier waits until everything that was committed before the call is visible
@@ -241,6 +261,9 @@ func (n *Node) indexOf(t AnyTable) (int, error) {
 		if have == t {
 			return i, nil
 		}
+	}
+	if t == nil {
+		return 0, errors.New("lockstep: reload: a table is nil")
 	}
 	return 0, fmt.Errorf("lockstep: reload: table %s is not kept by this node", t.Name())
 }

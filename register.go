@@ -17,17 +17,19 @@ import (
 // trimming. What it writes decides nothing in this node, so a failure is said
 // once and tried again.
 func (n *Node) register() {
-	ctx, cancel := context.WithCancel(context.Background())
-	n.stop = cancel
 	if n.cfg.Register < 0 {
 		return
 	}
-	n.behind.Go(func() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop, n.registered = cancel, make(chan struct{})
+	go func() {
+		defer close(n.registered)
 		tick := time.NewTicker(n.cfg.Register)
 		defer tick.Stop()
 		said := false
 		for {
-			err := n.beat(ctx)
+			s := n.engine.Status()
+			err := n.writeRegister(ctx, s.Position.String(), s.State.String())
 			if err != nil && ctx.Err() == nil && !said {
 				n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
 			}
@@ -39,15 +41,7 @@ func (n *Node) register() {
 			case <-tick.C:
 			}
 		}
-	})
-}
-
-func (n *Node) beat(ctx context.Context) error {
-	s := n.engine.Status()
-	if err := n.writeRegister(ctx, s.Position.String(), s.State.String()); err != nil {
-		return err
-	}
-	return nil
+	}()
 }
 
 func (n *Node) writeRegister(ctx context.Context, position, state string) error {

@@ -4,6 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"reflect"
+	"slices"
+	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -24,10 +27,12 @@ type AnyTable interface {
 	Bytes() int64
 
 	declared() error
+	claim() bool
+	release()
 	cached() cache.AnyTable
 	spec() outbox.TableSpec
 	bind(eq *comparer) replay.Table
-	attach(n *Node, index int) bool
+	attach(n *Node, index int)
 	keyOf(row any) any
 }
 
@@ -35,22 +40,29 @@ type AnyTable interface {
 //
 // Declare it with NewTable, give it to Start, read it from anywhere: reads
 // never block, never fail and use no network. Before Start they find nothing.
+// A table belongs to one node; where Start fails it may be given to Start again.
 //
 // A row is a copy, but what its slices, maps and pointers lead to is shared by
 // all readers and must not be changed: see Config.DetectMutation.
 type Table[K comparable, T any] struct {
 	name    string
 	key     func(T) K
-	cache   *cache.Table[K, T]
 	mapping *rowmap.Mapping[T]                  // nil: row and columns are the user's
 	columns []string                            // the user's list, else nil
 	row     func(pgx.CollectableRow) (T, error) // the user's row function, else nil
 	encode  func(T) []any                       // the user's inverse, else nil
 	keyArgs func(K) []any                       // the user's, else nil
+	keys    *rowmap.Mapping[K]                  // the fields of a key that is a struct, else nil
 	doc     bool                                // rows are documents
 	err     error                               // mistakes of the declaration
 	layout  atomic.Pointer[layout]              // of the last load
-	owner   atomic.Pointer[owner]               // set by Start
+	claimed atomic.Bool                         // given to a Start that has not failed
+	owner   atomic.Pointer[owner]               // set when Start has succeeded
+
+	// A cache table belongs to one store for good, so a Start that failed leaves a new one behind.
+	cache   atomic.Pointer[cache.Table[K, T]]
+	mu      sync.Mutex                 // orders NewIndex and release
+	indexes []func(*cache.Table[K, T]) // each makes its index on a cache table
 }
 
 // owner is the node that keeps a table, and the table's index there.
@@ -67,19 +79,21 @@ type TableOption[K comparable, T any] func(*Table[K, T])
 // are ignored. The key's columns must be among them. For a deleted row only
 // the key's columns are read: Scan leaves the other destinations untouched.
 func WithRow[K comparable, T any](fn func(pgx.CollectableRow) (T, error), columns ...string) TableOption[K, T] {
-	return func(t *Table[K, T]) { t.row, t.columns = fn, columns }
+	return func(t *Table[K, T]) { t.row, t.columns = fn, append([]string{}, columns...) }
 }
 
 // WithEncode is the inverse of WithRow: the row's values in the order of its
 // columns. Without it Put and Update are refused, and every row that is loaded
-// again counts as changed.
+// again counts as changed. Where rows are read by db tags it replaces the
+// inverse that they give; the order is then that of T's fields.
 func WithEncode[K comparable, T any](fn func(T) []any) TableOption[K, T] {
 	return func(t *Table[K, T]) { t.encode = fn }
 }
 
 // WithKeyArgs gives the values of the key's columns, in the order of the
-// primary key, for Update and Delete by a key of several columns. For one
-// column the key itself is the value.
+// primary key, for Update and Delete. Without it the key of one column is the
+// value; of several, a struct's fields are found by their names or db tags,
+// and an array's elements stand in the order of the primary key.
 func WithKeyArgs[K comparable, T any](fn func(K) []any) TableOption[K, T] {
 	return func(t *Table[K, T]) { t.keyArgs = fn }
 }
@@ -94,19 +108,33 @@ func WithKeyArgs[K comparable, T any](fn func(K) []any) TableOption[K, T] {
 //
 // Mistakes are returned by Start.
 func NewTable[K comparable, T any](name string, key func(T) K, opts ...TableOption[K, T]) *Table[K, T] {
-	t := &Table[K, T]{name: name, key: key, cache: cache.NewTable[K, T](name)}
+	t := &Table[K, T]{name: name, key: key}
+	t.cache.Store(cache.NewTable[K, T](name))
 	for _, o := range opts {
-		o(t)
+		if o != nil {
+			o(t)
+		}
 	}
+	t.err = t.mistakes()
+	if reflect.TypeFor[K]().Kind() == reflect.Struct {
+		t.keys, _ = rowmap.Of[K]() // what cannot be mapped needs WithKeyArgs, which the write says
+	}
+	return t
+}
+
+// mistakes checks the declaration and makes the mapping.
+func (t *Table[K, T]) mistakes() error {
 	var bad []error
-	if name == "" {
+	if t.name == "" {
 		bad = append(bad, errors.New("the table has no name"))
 	}
-	if key == nil {
+	if t.key == nil {
 		bad = append(bad, errors.New("the key function is nil"))
 	}
 	switch {
 	case t.doc:
+	case t.row == nil && t.columns != nil:
+		bad = append(bad, errors.New("the function of WithRow is nil"))
 	case t.row != nil && len(t.columns) == 0:
 		bad = append(bad, errors.New("WithRow names no columns"))
 	case t.row == nil:
@@ -116,54 +144,68 @@ func NewTable[K comparable, T any](name string, key func(T) K, opts ...TableOpti
 		}
 		t.mapping = m
 	}
-	if err := errors.Join(bad...); err != nil {
-		t.err = fmt.Errorf("lockstep: table %s: %w", name, err)
+	for i, c := range t.columns {
+		if slices.Contains(t.columns[:i], c) {
+			bad = append(bad, fmt.Errorf("WithRow names column %q twice", c))
+		}
 	}
-	return t
+	if err := errors.Join(bad...); err != nil {
+		return fmt.Errorf("lockstep: table %s: %w", t.name, err)
+	}
+	return nil
 }
 
 // Name is the table's name as it was declared.
 func (t *Table[K, T]) Name() string { return t.name }
 
 // Get returns the newest row of a key. It costs one map look-up.
-func (t *Table[K, T]) Get(k K) (T, bool) { return t.cache.Get(k) }
+func (t *Table[K, T]) Get(k K) (T, bool) { return t.cache.Load().Get(k) }
 
 // GetRevision is Get with the number of this node's cut that last changed the row.
-func (t *Table[K, T]) GetRevision(k K) (T, uint64, bool) { return t.cache.GetRevision(k) }
+func (t *Table[K, T]) GetRevision(k K) (T, uint64, bool) { return t.cache.Load().GetRevision(k) }
 
 // All yields all rows of one instant, in no order.
-func (t *Table[K, T]) All() iter.Seq2[K, T] { return t.cache.All() }
+func (t *Table[K, T]) All() iter.Seq2[K, T] { return t.cache.Load().All() }
 
 // Len is the number of rows.
-func (t *Table[K, T]) Len() int { return t.cache.Len() }
+func (t *Table[K, T]) Len() int { return t.cache.Load().Len() }
 
 // Bytes is the memory that the rows take, as estimated from their types.
-func (t *Table[K, T]) Bytes() int64 { return t.cache.Bytes() }
+func (t *Table[K, T]) Bytes() int64 { return t.cache.Load().Bytes() }
 
 // At is the table at the instant of a view.
-func (t *Table[K, T]) At(v *View) TableView[K, T] { return t.cache.At(v) }
+func (t *Table[K, T]) At(v *View) TableView[K, T] { return t.cache.Load().At(v) }
 
-// Index finds a table's rows by something else than their key: one index key,
-// many rows.
-type Index[IK, K comparable, T any] struct {
-	*cache.Index[IK, K, T]
+func (t *Table[K, T]) declared() error {
+	if t == nil {
+		return errors.New("lockstep: a table is nil")
+	}
+	return t.err
 }
 
-// NewIndex declares an index on a table, before Start. fn must depend on the row only.
-func NewIndex[IK, K comparable, T any](t *Table[K, T], fn func(T) IK) *Index[IK, K, T] {
-	return &Index[IK, K, T]{cache.NewIndex(t.cache, fn)}
+// claim takes the table for a Start; false if another one has it.
+func (t *Table[K, T]) claim() bool { return t.claimed.CompareAndSwap(false, true) }
+
+// release undoes claim and whatever came after it.
+func (t *Table[K, T]) release() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	fresh := cache.NewTable[K, T](t.name)
+	for _, index := range t.indexes {
+		index(fresh)
+	}
+	t.cache.Store(fresh)
+	t.layout.Store(nil)
+	t.claimed.Store(false)
 }
 
-func (t *Table[K, T]) declared() error        { return t.err }
-func (t *Table[K, T]) cached() cache.AnyTable { return t.cache }
+func (t *Table[K, T]) cached() cache.AnyTable { return t.cache.Load() }
 func (t *Table[K, T]) keyOf(row any) any {
 	r, _ := row.(T)
 	return t.key(r)
 }
 
-func (t *Table[K, T]) attach(n *Node, index int) bool {
-	return t.owner.CompareAndSwap(nil, &owner{n, index})
-}
+func (t *Table[K, T]) attach(n *Node, index int) { t.owner.Store(&owner{n, index}) }
 
 // started returns the node that keeps the table.
 func (t *Table[K, T]) started() (*owner, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,26 +13,36 @@ import (
 // change is visible in this node, with the transaction's token. Generated
 // columns are left out; columns that T does not have keep their value, or get
 // their default. Where the table has a NOT NULL column without a default that
-// T lacks, Put is refused: use Update.
+// T lacks, Put is refused: use Update. Where T has the key's columns only, a
+// row that is there already is left alone, and the token is zero.
 //
-// Errors are *WriteError; the row is sent once and never tried again.
+// While this node cannot reach Postgres but the write can, Put waits until ctx
+// ends. Errors are *WriteError; the row is sent once and never tried again.
 func (t *Table[K, T]) Put(ctx context.Context, row T) (Token, error) {
-	return t.write(ctx, func(ctx context.Context, o *owner) (Token, error) {
+	return t.write(ctx, func(o *owner) (Token, error) {
 		if w := o.node.writer; w != nil {
 			return w.Put(ctx, o.index, row)
 		}
-		sql, args, err := t.putSQL(row)
+		p, err := t.putSQL(row)
 		if err != nil {
 			return Token{}, err
 		}
-		return o.node.one(ctx, sql, args)
+		n, token, err := o.node.one(ctx, p.sql, p.args)
+		switch {
+		case err != nil || n > 0:
+			return token, err
+		case p.keyOnly:
+			return Token{}, o.node.there(ctx)
+		}
+		return token, o.node.suppressed(ctx, token, ErrSuppressed)
 	})
 }
 
 // Delete deletes the row of a key and returns once it is gone from this node,
-// with the transaction's token. ErrNoRow where there is none.
+// with the transaction's token. ErrNoRow where there is none. Errors are
+// *WriteError; it waits as Put does.
 func (t *Table[K, T]) Delete(ctx context.Context, k K) (Token, error) {
-	return t.write(ctx, func(ctx context.Context, o *owner) (Token, error) {
+	return t.write(ctx, func(o *owner) (Token, error) {
 		if w := o.node.writer; w != nil {
 			return w.Delete(ctx, o.index, k)
 		}
@@ -39,16 +50,22 @@ func (t *Table[K, T]) Delete(ctx context.Context, k K) (Token, error) {
 		if err != nil {
 			return Token{}, err
 		}
-		return o.node.one(ctx, "delete from "+t.name+" where "+where+returning, args)
+		n, token, err := o.node.one(ctx, counted("delete from "+t.name+" where "+where), args)
+		if err == nil && n == 0 {
+			err = o.node.suppressed(ctx, token, ErrNoRow)
+		}
+		return token, err
 	})
 }
 
 // Update reads the row of a key from Postgres and locks it, calls fn once with it, and
 // writes what fn returns; fn's error ends it without a change. It returns once
 // the change is visible in this node, with the transaction's token. ErrNoRow
-// where there is no such row. Only columns that T has are written.
+// where there is no such row. Only columns that T has are written; a
+// column that is GENERATED ALWAYS AS IDENTITY cannot be, unless it is of the key.
+// Errors are *WriteError; it waits as Put does.
 func (t *Table[K, T]) Update(ctx context.Context, k K, fn func(old T) (T, error)) (Token, error) {
-	return t.write(ctx, func(ctx context.Context, o *owner) (Token, error) {
+	return t.write(ctx, func(o *owner) (Token, error) {
 		if w := o.node.writer; w != nil {
 			return w.Update(ctx, o.index, k, func(old any) (any, error) {
 				v, ok := old.(T)
@@ -64,16 +81,22 @@ func (t *Table[K, T]) Update(ctx context.Context, k K, fn func(old T) (T, error)
 
 // Tx runs fn in a transaction of the pool's and commits it, then waits until
 // it is visible in this node, and returns its token: the zero Token if it
-// wrote nothing. fn runs once; its error rolls back and is the cause of the *WriteError.
+// wrote nothing. fn runs once and leaves the end of the transaction to Tx; its
+// error, or its panic, rolls back. Errors are *WriteError, with fn's error as
+// the cause. Where a table of this node is not kept up to date the error is
+// ErrNotVisible with ErrTable: whether fn wrote to it is not known.
 func (n *Node) Tx(ctx context.Context, fn func(tx pgx.Tx) error) (Token, error) {
-	if n.pool == nil {
-		return Token{}, &WriteError{Outcome: ErrNotCommitted, Err: fmt.Errorf("%w: this node has no Postgres", ErrUnavailable)}
+	switch {
+	case n.closed.Load():
+		return Token{}, notCommitted(ErrClosed)
+	case n.pool == nil:
+		return Token{}, notCommitted(fmt.Errorf("%w: this node has none", ErrUnavailable))
 	}
 	token, err := n.commit(ctx, fn)
 	if err != nil {
-		return token, err
+		return Token{}, err
 	}
-	return token, n.visible(ctx, token)
+	return token, n.visible(ctx, token, -1)
 }
 
 // TokenOf returns the token of the caller's own transaction, before its
@@ -84,83 +107,126 @@ func (n *Node) TokenOf(ctx context.Context, tx pgx.Tx) (Token, error) {
 	if err := tx.QueryRow(ctx, "select pg_current_xact_id()::text::bigint").Scan(&xid); err != nil {
 		return Token{}, fmt.Errorf("lockstep: read the token: %w", err)
 	}
-	return Token{History: n.engine.Status().History, Xid: uint64(xid)}, nil
+	return n.token(&xid), nil
+}
+
+func (n *Node) token(xid *int64) Token {
+	if xid == nil {
+		return Token{}
+	}
+	return Token{History: n.engine.History(), Xid: uint64(*xid)}
 }
 
 // write runs a write and waits until this node shows it.
-func (t *Table[K, T]) write(ctx context.Context, fn func(context.Context, *owner) (Token, error)) (Token, error) {
+func (t *Table[K, T]) write(ctx context.Context, fn func(*owner) (Token, error)) (Token, error) {
 	o, err := t.started()
-	if err != nil {
-		return Token{}, &WriteError{Outcome: ErrNotCommitted, Err: err}
+	if err == nil && o.node.closed.Load() {
+		err = ErrClosed
 	}
-	token, err := fn(ctx, o)
 	if err != nil {
-		if errors.Is(err, ErrRefused) {
-			err = &WriteError{Outcome: ErrNotCommitted, Err: err}
-		}
-		return token, err
+		return Token{}, notCommitted(err)
 	}
-	return token, o.node.visible(ctx, token)
+	token, err := fn(o)
+	if err != nil {
+		return Token{}, notCommitted(err)
+	}
+	return token, o.node.visible(ctx, token, o.index)
 }
 
-// visible waits for a commit that has succeeded.
-func (n *Node) visible(ctx context.Context, token Token) error {
-	if err := n.WaitFor(ctx, token); err != nil {
-		return &WriteError{Outcome: ErrNotVisible, Token: token, Err: err}
+// visible waits for a commit that has succeeded. The problems of other tables
+// than the written one do not count; -1: any may have been written.
+func (n *Node) visible(ctx context.Context, token Token, table int) error {
+	err := n.WaitFor(ctx, token)
+	if err == nil || table >= 0 && ctx.Err() == nil && errors.Is(err, ErrTable) && n.engine.Status().Tables[table].Problem == nil {
+		return nil
+	}
+	return &WriteError{Outcome: ErrNotVisible, Token: token, Err: err}
+}
+
+// there waits until a row that is in Postgres already is visible here.
+func (n *Node) there(ctx context.Context) error {
+	if err := n.Barrier(ctx); err != nil && !errors.Is(err, ErrTable) {
+		return &WriteError{Outcome: ErrNotVisible, Err: err}
 	}
 	return nil
 }
 
-// returning gives the transaction id of a statement that is its own transaction.
-const returning = " returning pg_current_xact_id()::text::bigint"
+// suppressed is the error of a statement that wrote no row. What triggers wrote
+// in its place is committed, and the caller should see it.
+func (n *Node) suppressed(ctx context.Context, token Token, why error) error {
+	if token != (Token{}) {
+		_ = n.WaitFor(ctx, token) // the error to come says more
+	}
+	return &WriteError{Outcome: ErrNotCommitted, Token: token, Err: why}
+}
 
-// one runs a statement that is a transaction of its own: one round trip.
-func (n *Node) one(ctx context.Context, sql string, args []any) (Token, error) {
+// counted makes a statement return the number of rows that it wrote and the
+// transaction id, if it has drawn one.
+func counted(statement string) string {
+	return "with lockstep_wrote as (" + statement + " returning 1) " +
+		"select count(*), pg_catalog.pg_current_xact_id_if_assigned()::text::bigint from lockstep_wrote"
+}
+
+// one runs a counted statement as a transaction of its own: one round trip.
+func (n *Node) one(ctx context.Context, sql string, args []any) (rows int64, token Token, err error) {
 	conn, err := n.pool.Acquire(ctx)
 	if err != nil {
-		return Token{}, notBegun(err)
+		return 0, token, notBegun(ctx, err)
 	}
 	defer conn.Release()
-	var xid int64
-	err = conn.QueryRow(ctx, sql, args...).Scan(&xid)
-	switch {
-	case errors.Is(err, pgx.ErrNoRows):
-		return Token{}, &WriteError{Outcome: ErrNotCommitted, Err: ErrNoRow}
-	case err != nil:
-		return Token{}, writeFailed(err, Token{})
+	var xid *int64
+	if err := conn.QueryRow(ctx, sql, args...).Scan(&rows, &xid); err != nil {
+		return 0, token, sent(ctx, err, token, conn.Conn().IsClosed())
 	}
-	return Token{History: n.engine.Status().History, Xid: uint64(xid)}, nil
+	return rows, n.token(xid), nil
 }
 
 // commit runs fn in a transaction and commits it. The token is read last, so
 // that a transaction that wrote nothing draws no id.
 func (n *Node) commit(ctx context.Context, fn func(pgx.Tx) error) (token Token, err error) {
-	tx, err := n.pool.Begin(ctx)
+	conn, err := n.pool.Acquire(ctx)
 	if err != nil {
-		return token, notBegun(err)
+		return token, notBegun(ctx, err)
 	}
-	defer func() { _ = tx.Rollback(context.WithoutCancel(ctx)) }() // does nothing after a commit
-	if err := fn(tx); err != nil {
-		return token, &WriteError{Outcome: ErrNotCommitted, Err: cause(err)}
+	defer conn.Release()
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return token, notBegun(ctx, err)
+	}
+	defer rollback(ctx, tx)
+	if err := fn(openTx{tx}); err != nil {
+		return token, notSent(ctx, err, conn.Conn().IsClosed())
+	}
+	if s := conn.Conn().PgConn().TxStatus(); s == 'I' {
+		return token, &WriteError{Outcome: ErrOutcomeUnknown, Err: errors.New("the function has ended the transaction itself")}
 	}
 	var xid *int64
 	if err := tx.QueryRow(ctx, "select pg_current_xact_id_if_assigned()::text::bigint").Scan(&xid); err != nil {
-		return token, &WriteError{Outcome: ErrNotCommitted, Err: err}
+		return token, notSent(ctx, err, conn.Conn().IsClosed())
 	}
-	if xid != nil {
-		token = Token{History: n.engine.Status().History, Xid: uint64(*xid)}
-	}
+	token = n.token(xid)
 	if err := tx.Commit(ctx); err != nil {
-		return Token{}, writeFailed(err, token)
+		return token, sent(ctx, err, token, conn.Conn().IsClosed())
 	}
 	return token, nil
 }
 
-// cause sorts an error from inside a transaction that was not committed.
-func cause(err error) error {
-	var sorted *WriteError
-	if errors.As(writeFailed(err, Token{}), &sorted) && errors.Is(sorted.Err, ErrReadOnly) {
-		return sorted.Err
-	}
-	return err
+// rollback does nothing after a commit. It may come after ctx has ended, and
+// a server that does not answer must not hold up whoever waits for the error.
+func rollback(ctx context.Context, tx pgx.Tx) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+	defer cancel()
+	_ = tx.Rollback(ctx) // where it fails the connection is closed, which rolls back as well
+}
+
+// openTx is a transaction whose end is not its user's. Were it, Tx could not
+// say what became of it.
+type openTx struct{ pgx.Tx }
+
+func (openTx) Commit(context.Context) error {
+	return errors.New("lockstep: Node.Tx commits when the function returns nil")
+}
+
+func (openTx) Rollback(context.Context) error {
+	return errors.New("lockstep: Node.Tx rolls back when the function returns an error")
 }

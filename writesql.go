@@ -50,15 +50,21 @@ func quoteList(columns []outbox.ColumnInfo) string {
 	return strings.Join(names, ", ")
 }
 
-// putSQL is the upsert of a row.
-func (t *Table[K, T]) putSQL(row T) (string, []any, error) {
+// put is the upsert of a row.
+type put struct {
+	sql     string
+	args    []any
+	keyOnly bool // there is nothing to replace: a row that is there is left alone
+}
+
+func (t *Table[K, T]) putSQL(row T) (put, error) {
 	l, columns, args, err := t.written(row)
 	if err != nil {
-		return "", nil, err
+		return put{}, err
 	}
 	for _, c := range l.have {
 		if c.Required && !slices.ContainsFunc(columns, func(w outbox.ColumnInfo) bool { return w.Name == c.Name }) {
-			return "", nil, t.refused("column %s is NOT NULL without a default and the row type lacks it: use Update", c.Name)
+			return put{}, t.refused("column %s is NOT NULL without a default and the row type lacks it: use Update", c.Name)
 		}
 	}
 	holes, sets := make([]string, len(columns)), []string{}
@@ -68,12 +74,13 @@ func (t *Table[K, T]) putSQL(row T) (string, []any, error) {
 			sets = append(sets, quote(c)+" = excluded."+quote(c))
 		}
 	}
-	if len(sets) == 0 { // nothing but the key: DO NOTHING would return no row
-		sets = append(sets, quote(l.key[0])+" = excluded."+quote(l.key[0]))
+	conflict := "nothing"
+	if len(sets) > 0 {
+		conflict = "update set " + strings.Join(sets, ", ")
 	}
-	sql := "insert into " + t.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") +
-		") on conflict (" + quoteList(l.key) + ") do update set " + strings.Join(sets, ", ") + returning
-	return sql, args, nil
+	sql := counted("insert into " + t.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") +
+		") on conflict (" + quoteList(l.key) + ") do " + conflict)
+	return put{sql: sql, args: args, keyOnly: len(sets) == 0}, nil
 }
 
 // whereKey is the condition for one key, and its arguments.
@@ -82,7 +89,7 @@ func (t *Table[K, T]) whereKey(k K) (string, []any, error) {
 	if l == nil {
 		return "", nil, fmt.Errorf("table %s: %w", t.name, ErrNotStarted)
 	}
-	args, err := t.keyValues(k, len(l.key))
+	args, err := t.keyValues(k, l.key)
 	if err != nil {
 		return "", nil, err
 	}
@@ -93,19 +100,31 @@ func (t *Table[K, T]) whereKey(k K) (string, []any, error) {
 	return strings.Join(parts, " and "), args, nil
 }
 
-// keyValues are the values of the key's columns. A key of several columns
-// that is a struct or an array gives one value per field or element.
-func (t *Table[K, T]) keyValues(k K, n int) ([]any, error) {
+// keyValues are the values of the key's columns. The fields of a key that is a
+// struct are found by name: in another order than the primary key's they would
+// name another row.
+func (t *Table[K, T]) keyValues(k K, columns []outbox.ColumnInfo) ([]any, error) {
+	n, v := len(columns), reflect.ValueOf(k)
 	args := []any{k}
-	v := reflect.ValueOf(k)
 	switch {
 	case t.keyArgs != nil:
 		args = t.keyArgs(k)
 	case n == 1:
-	case v.Kind() == reflect.Struct && v.NumField() == n && fieldsExported(v.Type()):
+	case t.keys != nil:
+		names := make([]string, n)
+		for i, c := range columns {
+			names[i] = c.Name
+		}
+		fields, err := t.keys.Resolve(names)
+		if err != nil {
+			return nil, t.refused("the key's fields are not the columns of its primary key: use WithKeyArgs: %v", err)
+		}
+		values := t.keys.Values(&k)
 		args = args[:0]
-		for i := range n {
-			args = append(args, v.Field(i).Interface())
+		for _, name := range names {
+			if i := slices.Index(fields, name); i >= 0 {
+				args = append(args, values[i])
+			}
 		}
 	case v.Kind() == reflect.Array && v.Len() == n:
 		args = args[:0]
@@ -119,15 +138,6 @@ func (t *Table[K, T]) keyValues(k K, n int) ([]any, error) {
 	return args, nil
 }
 
-func fieldsExported(t reflect.Type) bool {
-	for i := range t.NumField() {
-		if !t.Field(i).IsExported() {
-			return false
-		}
-	}
-	return true
-}
-
 // updateIn is Update inside its transaction.
 func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (T, error)) error {
 	where, args, err := t.whereKey(k)
@@ -135,7 +145,7 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 		return err
 	}
 	l := t.layout.Load()
-	rows, err := tx.Query(ctx, "select "+quoteList(l.mapped)+" from "+t.name+" where "+where+" for update", args...)
+	rows, err := tx.Query(ctx, "select "+quoteList(l.mapped)+" from "+t.name+" where "+where+" for no key update", args...)
 	if err != nil {
 		return fmt.Errorf("read the row: %w", err)
 	}
@@ -166,8 +176,11 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 	if len(sets) == 0 {
 		return nil
 	}
-	_, err = tx.Exec(ctx, "update "+t.name+" set "+strings.Join(sets, ", ")+" where "+where, args...)
-	return err //nolint:wrapcheck // the statement's own error is the cause
+	tag, err := tx.Exec(ctx, "update "+t.name+" set "+strings.Join(sets, ", ")+" where "+where, args...)
+	if err == nil && tag.RowsAffected() == 0 {
+		err = ErrSuppressed
+	}
+	return err
 }
 
 // scan is the row function.
