@@ -201,6 +201,9 @@ func (t *Table[K, T]) release() {
 
 func (t *Table[K, T]) cached() cache.AnyTable { return t.cache.Load() }
 func (t *Table[K, T]) keyOf(row any) any {
+	if t.key == nil {
+		return nil // Start says so
+	}
 	r, _ := row.(T)
 	return t.key(r)
 }
