@@ -6,4 +6,6 @@ import (
 	"github.com/pglockstep/lockstep/internal/pgtest"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	pgtest.Main(m, pgtest.With("max_prepared_transactions", "20"), pgtest.With("deadlock_timeout", "10ms"), pgtest.With("autovacuum_naptime", "1s"))
+}

@@ -25,6 +25,11 @@ type Request struct {
 	DrawXid bool
 	// Catalogue asks for Header.Fingerprints, which a reload always brings.
 	Catalogue bool
+	// Snapshot, where set, is the name of a snapshot that another transaction has
+	// exported (pg_export_snapshot), to be fetched in instead of a new one: so that
+	// what it brings can be held against what that transaction reads. Whoever
+	// exports it must have locked the tables before.
+	Snapshot string
 }
 
 // Header is what a fetch learns besides events, in the same snapshot.

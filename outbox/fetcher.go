@@ -12,6 +12,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
+	"github.com/pglockstep/lockstep/internal/psql"
 	"github.com/pglockstep/lockstep/outbox/rowjson"
 )
 
@@ -62,6 +63,9 @@ func (f *fetch) index() {
 func (f *fetch) follow(ctx context.Context) error {
 	p := f.fast.pg.StartPipeline(ctx)
 	p.SendQueryParams(beginSQL, nil, nil, nil, nil)
+	if f.req.Snapshot != "" {
+		p.SendQueryParams("set transaction snapshot "+psql.Literal(f.req.Snapshot), nil, nil, nil, nil)
+	}
 	if err := f.sendCut(p); err != nil {
 		return errors.Join(err, p.Close())
 	}
@@ -70,6 +74,9 @@ func (f *fetch) follow(ctx context.Context) error {
 		return errors.Join(fmt.Errorf("outbox: fetch: %w", err), p.Close())
 	}
 	err := skip(p)
+	if err == nil && f.req.Snapshot != "" {
+		err = skip(p)
+	}
 	if err == nil {
 		err = f.readCut(p)
 	}

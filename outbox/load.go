@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/internal/psql"
 )
 
 // newestEvents is how many events are looked at for Header.Newest.
@@ -72,6 +74,9 @@ func (f *fetch) lock(ctx context.Context) (problems map[int]error, err error) {
 // tryLock returns the table that failed, or -1.
 func (f *fetch) tryLock(ctx context.Context, problems map[int]error) (int, error) {
 	begin := fmt.Sprintf("%s; set local lock_timeout = %d; set local enable_seqscan = on", beginSQL, max(1, f.src.cfg.LockTimeout.Milliseconds())) // 0 would mean: for ever
+	if f.req.Snapshot != "" {
+		begin += "; set transaction snapshot " + psql.Literal(f.req.Snapshot)
+	}
 	targets := map[int]pgx.Identifier{}
 	for _, i := range f.concerned() {
 		if problems[i] != nil {

@@ -92,6 +92,16 @@ begin
   present := format('c.%I is not null', names[1]);
   select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname) into target
   from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
+  -- Under one snapshot for the whole transaction a key can show a row that
+  -- another transaction has deleted since, beside ours or instead of it: what is
+  -- there can only be read in a later snapshot. Nothing there is nothing there:
+  -- had another transaction put it there, we could not have touched it.
+  if current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return format($sql$
+      insert into outbox (table_name, op, lead, row)
+      select $1, case when exists (select from %1$s c where %2$s) then 'R' else 'D' end, %3$s, %4$s from (%5$s) k
+      $sql$, target, same, lead_sql(), doc, keys);
+  end if;
   return format($sql$
     insert into outbox (table_name, op, lead, row)
     select $1, case when %1$s then case when pg_column_size(c.*) > row_limit() then 'R' else 'U' end else 'D' end, %2$s,
