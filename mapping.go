@@ -68,7 +68,10 @@ func (t *Table[K, T]) want(have []outbox.ColumnInfo) ([]string, error) {
 // bind ties the table to the log.
 func (t *Table[K, T]) bind(eq *comparer) replay.Table {
 	b := &replay.Binding[K, T]{Table: t.cache.Load(), Key: t.key, Row: t.scan()}
-	if t.values() != nil {
+	switch {
+	case t.same != nil:
+		b.Equal = t.same
+	case t.values() != nil:
 		b.Equal = func(x, y T) bool { return t.equal(eq, x, y) }
 	}
 	return b

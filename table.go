@@ -54,6 +54,7 @@ type Table[K comparable, T any] struct {
 	keyArgs func(K) []any                       // the user's, else nil
 	keys    *rowmap.Mapping[K]                  // the fields of a key that is a struct, else nil
 	doc     bool                                // rows are documents
+	same    func(x, y T) bool                   // equality of documents, else nil
 	err     error                               // mistakes of the declaration
 	layout  atomic.Pointer[layout]              // of the last load
 	claimed atomic.Bool                         // given to a Start that has not failed

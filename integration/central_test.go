@@ -296,7 +296,7 @@ func (s *checkedSession) Fetch(ctx context.Context, req outbox.Request, sink out
 // letWrite lets the writers go on by a few transactions: small cuts are many
 // cuts, and on two cores writers at full speed would leave none for the node.
 func (k *checkedSource) letWrite() {
-	for range 1 {
+	for range 2 {
 		select {
 		case k.pace <- struct{}{}:
 		default:

@@ -61,3 +61,5 @@ func trimRune(s string) string {
 	_, n := utf8.DecodeLastRuneInString(s)
 	return s[:len(s)-n]
 }
+
+func tablesOf(o Options) string { return pgx.Identifier{o.Schema, "tables"}.Sanitize() }

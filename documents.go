@@ -1,0 +1,119 @@
+package lockstep
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Documents declares a table without Go types: a row is the JSON document that
+// Postgres' row_to_json gives for it under pinned settings, and its key is
+// what DocumentKey makes of the primary key. It can be read and followed, not
+// written.
+//
+// A document may hold white space, where a json column does: json.Compact puts
+// it on one line.
+func Documents(name string) *Table[string, json.RawMessage] {
+	var t *Table[string, json.RawMessage]
+	t = NewTable(name, func(doc json.RawMessage) string { return keyOfDocument(t.keyColumns(), doc) },
+		func(t *Table[string, json.RawMessage]) {
+			t.doc = true
+			t.row = func(row pgx.CollectableRow) (json.RawMessage, error) {
+				raw := row.RawValues()
+				if len(raw) != 1 || !json.Valid(raw[0]) {
+					return nil, errors.New("the row is no JSON document")
+				}
+				return bytes.Clone(raw[0]), nil
+			}
+			t.same = func(x, y json.RawMessage) bool { return bytes.Equal(x, y) }
+		})
+	return t
+}
+
+// keyColumns are the names of the primary key's columns, in its order.
+func (t *Table[K, T]) keyColumns() []string {
+	l := t.layout.Load()
+	if l == nil {
+		return nil
+	}
+	names := make([]string, len(l.key))
+	for i, c := range l.key {
+		names[i] = c.Name
+	}
+	return names
+}
+
+// keyOfDocument finds the key's members in a document. The document has been
+// found valid; one without its key gets a key that no request can ask for.
+func keyOfDocument(columns []string, doc json.RawMessage) string {
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal(doc, &members); err != nil {
+		return ""
+	}
+	parts := make([]string, len(columns))
+	for i, c := range columns {
+		part, err := canonical(members[c])
+		if err != nil {
+			return ""
+		}
+		parts[i] = part
+	}
+	if len(parts) == 1 {
+		return parts[0]
+	}
+	return "[" + strings.Join(parts, ",") + "]"
+}
+
+// DocumentKey reads a key as a client writes it, the JSON of the key column or
+// a JSON array in the order of the primary key, and returns the key under which
+// Documents keeps the row. Numbers are taken as they are written and never
+// go through floating point; strings may be escaped in any way.
+func DocumentKey(text string) (string, error) {
+	trimmed := strings.TrimSpace(text)
+	if !strings.HasPrefix(trimmed, "[") {
+		key, err := canonical(json.RawMessage(trimmed))
+		if err != nil {
+			return "", fmt.Errorf("lockstep: key %q: %w (want the JSON of the key: 7, \"text\", [1,\"b\"])", text, err)
+		}
+		return key, nil
+	}
+	var list []json.RawMessage
+	if err := json.Unmarshal([]byte(trimmed), &list); err != nil {
+		return "", fmt.Errorf("lockstep: key %q is no JSON array: %w", text, err)
+	}
+	parts := make([]string, len(list))
+	for i, v := range list {
+		part, err := canonical(v)
+		if err != nil {
+			return "", fmt.Errorf("lockstep: key %q: element %d: %w", text, i+1, err)
+		}
+		parts[i] = part
+	}
+	return "[" + strings.Join(parts, ",") + "]", nil
+}
+
+// canonical writes a JSON scalar in one way: strings are decoded and encoded
+// again, everything else stays as it is.
+func canonical(v json.RawMessage) (string, error) {
+	if !json.Valid(v) {
+		return "", errors.New("it is not JSON")
+	}
+	switch v[0] {
+	case '"':
+		var s string
+		if err := json.Unmarshal(v, &s); err != nil {
+			return "", err //nolint:wrapcheck // the caller says of what
+		}
+		b, err := json.Marshal(s)
+		return string(b), err //nolint:wrapcheck // a string always encodes
+	case '{', '[':
+		return "", errors.New("a key column is no object or array")
+	case 'n':
+		return "", errors.New("a key column is never null")
+	}
+	return string(v), nil
+}
