@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"runtime/debug"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+	"github.com/spf13/cobra"
+
+	"github.com/pglockstep/lockstep/triggers"
+)
+
+func installCommand(o *options) *cobra.Command {
+	var tables []string
+	var t triggers.Options
+	var bell string
+	var printSQL, newHistory bool
+	cmd := &cobra.Command{
+		Use:   "install",
+		Short: "Make the schema and put capture on tables; safe on a busy database, and again at any time",
+		Example: `  lockstep install --table public.employees --table public.departments
+  lockstep install --table 'public.*'
+  lockstep install --table public.employees --print-sql > review.sql
+  lockstep install --bell off
+  lockstep install --new-history   # after a dump was restored here, or pg_upgrade`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pool, err := o.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			t.Schema, t.Bell, t.Logger = o.schema, triggers.Bell(bell), slog.Default()
+			out := cmd.OutOrStdout()
+			if printSQL {
+				t.Print = out
+			}
+			names, err := expand(cmd.Context(), pool, o.schema, tables, cmd.ErrOrStderr())
+			if err != nil {
+				return err
+			}
+			if newHistory {
+				if err := triggers.NewHistory(cmd.Context(), pool, t); err != nil {
+					return err
+				}
+			}
+			if err := triggers.Install(cmd.Context(), pool, t, names...); err != nil || printSQL {
+				return err
+			}
+			return sayInstalled(cmd.Context(), pool, t, out)
+		},
+	}
+	f := cmd.Flags()
+	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.*; may be given again")
+	f.BoolVar(&printSQL, "print-sql", false, "print the SQL instead of running it")
+	f.StringVar(&bell, "bell", "", "notify or off; default: as it is, at first notify unless max_prepared_transactions is set")
+	f.BoolVar(&newHistory, "new-history", false, "empty the outbox and begin a new history: every node loads again")
+	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
+	return cmd
+}
+
+func sayInstalled(ctx context.Context, pool *pgxpool.Pool, t triggers.Options, out io.Writer) error {
+	tracked, err := triggers.Tables(ctx, pool, t)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "schema %s, version %d; %d tables are captured\n", t.Schema, triggers.Version, len(tracked))
+	for _, tab := range tracked {
+		fmt.Fprintf(out, "  %-40s key (%s), %s capture\n", tab.Name, strings.Join(tab.Key, ", "), tab.Mode)
+	}
+	return nil
+}
+
+// expand turns schema.* into the tables of the schema that can be captured,
+// and says which cannot, and why.
+func expand(ctx context.Context, pool *pgxpool.Pool, schema string, names []string, say io.Writer) ([]string, error) {
+	var out []string
+	for _, name := range names {
+		from, ok := strings.CutSuffix(name, ".*")
+		if !ok {
+			out = append(out, name)
+			continue
+		}
+		found, err := triggers.Candidates(ctx, pool, triggers.Options{Schema: schema}, from)
+		if err != nil {
+			return nil, err
+		}
+		for _, c := range found {
+			if len(c.Refused) > 0 {
+				fmt.Fprintf(say, "left out %s: %s\n", c.Name, strings.Join(c.Refused, "; "))
+				continue
+			}
+			out = append(out, c.Name)
+		}
+		if len(found) == 0 {
+			return nil, fmt.Errorf("schema %s has no tables", from)
+		}
+	}
+	return out, nil
+}
+
+func uninstallCommand(o *options) *cobra.Command {
+	var t triggers.Options
+	cmd := &cobra.Command{
+		Use:     "uninstall",
+		Short:   "Take capture off every table and drop the schema; the tables are as they were",
+		Example: "  lockstep uninstall",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pool, err := o.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			t.Schema, t.Logger = o.schema, slog.Default()
+			if err := triggers.Uninstall(cmd.Context(), pool, t); err != nil {
+				return err
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "schema %s is gone, and no table is captured any more\n", pgx.Identifier{o.schema}.Sanitize())
+			return nil
+		},
+	}
+	cmd.Flags().StringVar(&t.Owner, "owner", "", "role that owns the functions; default: the schema's name and _capture")
+	return cmd
+}
+
+// errDrift is the exit status of inspect; its findings have been printed.
+var errDrift = errors.New("the install has drifted: see above")
+
+func inspectCommand(o *options) *cobra.Command {
+	return &cobra.Command{
+		Use:     "inspect",
+		Short:   "Say what is captured and what has drifted; exit status 1 on drift",
+		Example: "  lockstep inspect",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			pool, err := o.connect(cmd.Context())
+			if err != nil {
+				return err
+			}
+			defer pool.Close()
+			t := triggers.Options{Schema: o.schema}
+			found, err := triggers.Inspect(cmd.Context(), pool, t)
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if err := sayInstalled(cmd.Context(), pool, t, out); err != nil {
+				return err
+			}
+			for _, f := range found {
+				where := f.Table
+				if where == "" {
+					where = "the install"
+				}
+				fmt.Fprintf(out, "drift: %s: %s: %s; mend it with: %s\n", where, f.Kind, f.What, f.Mend)
+			}
+			if len(found) > 0 {
+				return errDrift
+			}
+			fmt.Fprintln(out, "nothing has drifted")
+			return nil
+		},
+	}
+}
+
+func versionCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "version",
+		Short:   "Print the version",
+		Example: "  lockstep version",
+		Args:    cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			version := "unknown"
+			if info, ok := debug.ReadBuildInfo(); ok {
+				version = info.Main.Version
+			}
+			fmt.Fprintf(cmd.OutOrStdout(), "lockstep %s, schema version %d\n", version, triggers.Version)
+			return nil
+		},
+	}
+}

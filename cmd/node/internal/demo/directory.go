@@ -1,0 +1,90 @@
+package demo
+
+import (
+	"fmt"
+	"slices"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep"
+)
+
+// Department and Employee are the company's rows.
+type Department struct {
+	ID      int
+	Name    string
+	Manager *int
+}
+
+// Employee is one person.
+type Employee struct {
+	ID         int
+	Name       string
+	Department int
+	Salary     int64
+	Stamp      int64
+}
+
+// directory answers who manages whom. It is never stored: a cache that is
+// told "employee, manager" goes stale when a department changes its manager; a
+// view over both tables cannot.
+type directory struct {
+	departments *lockstep.Table[int, Department]
+	employees   *lockstep.Table[int, Employee]
+	staff       *lockstep.Index[int, int, Employee]
+}
+
+func newDirectory(company string) *directory {
+	name := func(table string) string { return pgx.Identifier{company, table}.Sanitize() }
+	d := &directory{
+		departments: lockstep.NewTable(name("departments"), func(d Department) int { return d.ID }),
+		employees:   lockstep.NewTable(name("employees"), func(e Employee) int { return e.ID }),
+	}
+	d.staff = lockstep.NewIndex(d.employees, func(e Employee) int { return e.Department })
+	return d
+}
+
+// manager is the name of an employee's manager, as of one instant.
+func (d *directory) manager(node *lockstep.Node, employee int) (answer string) {
+	node.View(func(v *lockstep.View) {
+		e, ok := d.employees.At(v).Get(employee)
+		if !ok {
+			answer = "nobody of that number works here"
+			return
+		}
+		dept, _ := d.departments.At(v).Get(e.Department)
+		boss := "nobody"
+		if dept.Manager != nil {
+			if m, ok := d.employees.At(v).Get(*dept.Manager); ok {
+				boss = m.Name
+			}
+		}
+		answer = fmt.Sprintf("%s (%s) reports to %s", e.Name, dept.Name, boss)
+	})
+	return answer
+}
+
+// rows is everything as of one view, as text, in order.
+func (d *directory) rows(v *lockstep.View) []string {
+	var out []string
+	for _, r := range d.departments.At(v).All() {
+		out = append(out, departmentLine(r))
+	}
+	for _, r := range d.employees.At(v).All() {
+		out = append(out, employeeLine(r))
+	}
+	slices.Sort(out)
+	return out
+}
+
+func departmentLine(d Department) string {
+	manager := "none"
+	if d.Manager != nil {
+		manager = fmt.Sprint(*d.Manager)
+	}
+	return fmt.Sprintf("department %d %q manager %s", d.ID, d.Name, manager)
+}
+
+func employeeLine(e Employee) string {
+	return fmt.Sprintf("employee %d %q department %d salary %d stamp %d", e.ID, e.Name, e.Department, e.Salary, e.Stamp)
+}

@@ -1,0 +1,2 @@
+// Package serve answers HTTP requests from a node's memory.
+package serve

@@ -1,0 +1,51 @@
+// Command lockstep runs nodes on Postgres tables: a demo cluster, a node
+// served over HTTP, and what it takes to install, inspect and remove capture.
+//
+// Build it with: go build -o lockstep ./cmd/node
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/spf13/cobra"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := root().ExecuteContext(ctx)
+	stop()
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "lockstep: "+oneLine(err))
+		os.Exit(1)
+	}
+}
+
+// options are the flags that most commands share.
+type options struct {
+	dsn    string
+	schema string
+}
+
+func root() *cobra.Command {
+	var o options
+	cmd := &cobra.Command{
+		Use:   "lockstep",
+		Short: "Postgres tables in memory, in lockstep with the database",
+		Long: `lockstep keeps Postgres tables in the memory of many processes and keeps them right:
+triggers write an outbox, every node applies whole transactions in order, and a
+node that was cut off replays what it missed instead of loading everything again.`,
+		Example: `  lockstep demo
+  lockstep install --table public.employees
+  lockstep serve --table public.employees --listen 127.0.0.1:8080`,
+		SilenceUsage:  true,
+		SilenceErrors: true,
+	}
+	cmd.PersistentFlags().StringVar(&o.dsn, "dsn", "", "connection string; default: $LOCKSTEP_DSN, else the PG* variables (process lists show flags)")
+	cmd.PersistentFlags().StringVar(&o.schema, "schema", "lockstep", "schema that holds the outbox")
+	cmd.AddCommand(demoCommand(&o), demoNodeCommand(), serveCommand(&o), installCommand(&o), uninstallCommand(&o), inspectCommand(&o), versionCommand())
+	return cmd
+}
