@@ -115,7 +115,9 @@ func sent(ctx context.Context, err error, token Token, broken bool) error {
 		// Nothing was sent (a value that cannot be encoded), or the server has
 		// answered, and with no error of its own: the commit was a rollback.
 		return notCommitted(err)
-	case pgconn.SafeToRetry(err):
+	case pgconn.SafeToRetry(err) && !errors.Is(err, pgconn.ErrConnClosed):
+		// "Conn closed" calls itself safe to retry, and is what pgx makes of a
+		// connection that broke while the answer to a commit was awaited.
 		return notSent(ctx, err, true)
 	}
 	return &WriteError{Outcome: ErrOutcomeUnknown, Token: token, Err: err}

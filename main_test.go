@@ -68,8 +68,12 @@ func startWith(t *testing.T, pool *pgxpool.Pool, cfg lockstep.Config, tables ...
 // one reads one value as the superuser.
 func one[V any](t *testing.T, db *pgtest.DB, sql string, args ...any) (v V) {
 	t.Helper()
-	if err := db.Conn(t).QueryRow(deadline(t), sql, args...).Scan(&v); err != nil {
+	conn := db.Conn(t)
+	if err := conn.QueryRow(deadline(t), sql, args...).Scan(&v); err != nil {
 		t.Fatalf("%v\n%s", err, sql)
+	}
+	if err := conn.Close(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 	return v
 }

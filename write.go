@@ -205,6 +205,9 @@ func (n *Node) commit(ctx context.Context, fn func(pgx.Tx) error) (token Token, 
 		return token, notSent(ctx, err, conn.Conn().IsClosed())
 	}
 	token = n.token(xid)
+	if err := ctx.Err(); err != nil {
+		return Token{}, notSent(ctx, err, false)
+	}
 	if err := tx.Commit(ctx); err != nil {
 		return token, sent(ctx, err, token, conn.Conn().IsClosed())
 	}
