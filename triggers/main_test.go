@@ -1,9 +1,146 @@
 package triggers_test
 
 import (
+	"encoding/json"
+	"log/slog"
+	"maps"
+	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
+
 	"github.com/pglockstep/lockstep/internal/pgtest"
+	"github.com/pglockstep/lockstep/triggers"
 )
 
-func TestMain(m *testing.M) { pgtest.Main(m) }
+func TestMain(m *testing.M) {
+	pgtest.Main(m, pgtest.With("max_prepared_transactions", "10"), pgtest.With("wal_level", "logical"))
+}
+
+var quiet = slog.New(slog.DiscardHandler)
+
+// rig is a database with some tables captured.
+type rig struct {
+	*pgtest.DB
+	pool *pgxpool.Pool
+}
+
+func newRig(t *testing.T, sql string, tables ...string) *rig {
+	t.Helper()
+	db := pgtest.New(t)
+	db.Exec(t, sql)
+	r := &rig{db, db.Pool(t)}
+	r.install(t, tables...)
+	return r
+}
+
+func (r *rig) install(t *testing.T, tables ...string) {
+	t.Helper()
+	if err := triggers.Install(t.Context(), r.pool, triggers.Options{Bell: triggers.BellOff, Logger: quiet}, tables...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+type event struct {
+	Seq   int64
+	Xid   uint64
+	Table string
+	Op    string
+	Lead  bool
+	Row   string
+}
+
+func (r *rig) events(t *testing.T) []event {
+	t.Helper()
+	rows, err := r.pool.Query(t.Context(), "select seq, xid, table_name, op::text, lead, coalesce(row::text, '') from lockstep.outbox order by seq")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return got
+}
+
+// short are the events as "U {...}", without white space.
+func (r *rig) short(t *testing.T) []string {
+	t.Helper()
+	var out []string
+	for _, e := range r.events(t) {
+		out = append(out, strings.TrimSpace(e.Op+" "+strings.ReplaceAll(e.Row, " ", "")))
+	}
+	return out
+}
+
+// wantFold folds the outbox and compares the result with the tables as they are.
+func (r *rig) wantFold(t *testing.T, what string, tables ...string) {
+	t.Helper()
+	tracked, err := triggers.Tables(t.Context(), r.pool, triggers.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tab := range tracked {
+		now, folded := r.rows(t, tab), map[string]string{}
+		for _, e := range r.events(t) {
+			if e.Table != tab.Name {
+				continue
+			}
+			key := keyOf(t, tab, e.Row)
+			switch {
+			case e.Op == "T":
+				clear(folded)
+			case e.Op == "R" && e.Row == "":
+				folded = maps.Clone(now)
+			case e.Op == "R":
+				// A node reads the row in its own snapshot; here nobody writes any more.
+				if doc, ok := now[key]; ok {
+					folded[key] = doc
+				} else {
+					delete(folded, key)
+				}
+			case e.Op == "D":
+				delete(folded, key)
+			default:
+				folded[key] = e.Row
+			}
+		}
+		if !maps.Equal(folded, now) {
+			t.Errorf("%s: table %s folds to\n  %v\nand is\n  %v\nby %v", what, tab.Name, folded, now, r.short(t))
+		}
+	}
+}
+
+func (r *rig) rows(t *testing.T, tab triggers.Table) map[string]string {
+	t.Helper()
+	rows, err := r.pool.Query(t.Context(), "select row_to_json(t.*)::text from "+tab.Name+" t")
+	if err != nil {
+		t.Fatal(err)
+	}
+	docs, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := map[string]string{}
+	for _, d := range docs {
+		out[keyOf(t, tab, d)] = d
+	}
+	return out
+}
+
+func keyOf(t *testing.T, tab triggers.Table, doc string) string {
+	t.Helper()
+	if doc == "" {
+		return ""
+	}
+	var members map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(doc), &members); err != nil {
+		t.Fatalf("%s: %v", doc, err)
+	}
+	key := ""
+	for _, k := range tab.Key {
+		key += string(members[k]) + ","
+	}
+	return key
+}
