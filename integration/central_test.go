@@ -27,7 +27,7 @@ import (
 var (
 	seedFlag = flag.Uint64("seed", 0, "seed of the randomized tests; 0: a fixed one and a fresh one")
 	longFlag = flag.Duration("long", 8*time.Minute, "how long a run of the central test may take at the most")
-	cutsFlag = flag.Int("cuts", 6000, "cuts that each run of the central test compares at least")
+	cutsFlag = flag.Int("cuts", 500, "cuts that each run of the central test compares at least")
 )
 
 //go:embed central_schema.sql

@@ -47,7 +47,6 @@ func (w *writer) run(ctx context.Context) error {
 			return fmt.Errorf("writer %s: %w", w.name, err)
 		}
 	}
-	return nil
 }
 
 // expected are the errors that such traffic gives itself: constraints,

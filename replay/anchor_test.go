@@ -64,7 +64,7 @@ func lostBehindASurvivor(r *rig) (lost uint64) {
 	slow.put(emp, 2, "slow")
 	// Its commit stands in the log here, but it waits for a standby and
 	// becomes visible only after another one.
-	r.set(func(db *fakeDB) { db.wal++ })
+	slow.record()
 	place := r.wal()
 	fast := r.db.begin()
 	fast.put(emp, 3, "fast")
@@ -72,7 +72,6 @@ func lostBehindASurvivor(r *rig) (lost uint64) {
 	r.settle()
 	r.want(r.emp, 3, "fast")
 	slow.commit()
-	r.set(func(db *fakeDB) { db.commits[slow.xid] = place })
 	r.settle()
 	r.want(r.emp, 2, "slow")
 	r.db.crash(place)
@@ -218,4 +217,18 @@ func TestTheAnchorOfABusyServerStaysSmall(t *testing.T) {
 			}
 		})
 	})
+}
+
+func TestTheCapCountsAllCutsTogether(t *testing.T) {
+	a := &anchor{max: 10}
+	for i := range uint64(3) {
+		a.add(100, int64(i)+1, &anchorTxs{list: make([]outbox.Anchor, 4)})
+	}
+	if txs, whole := a.all(); whole || len(txs) > 10 {
+		t.Errorf("%d transactions kept, whole: %v", len(txs), whole)
+	}
+	a.add(102, 101, &anchorTxs{list: make([]outbox.Anchor, 1)})
+	if txs, whole := a.all(); !whole || len(txs) != 1 {
+		t.Errorf("%d transactions kept after the release, whole: %v", len(txs), whole)
+	}
 }

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"runtime"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -166,5 +167,33 @@ func TestACommitDuringAFetchIsFoundByTheNext(t *testing.T) {
 		synctest.Wait()
 		r.want(r.emp, 2, "two")
 		r.want(r.emp, 3, "behind the snapshot")
+	})
+}
+
+func TestOneFetchAnswersEverythingThatCameBeforeIt(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		done := make(chan error, 1)
+		r.onCheck = func(CutInfo) {
+			r.onCheck = nil
+			// The engine is busy: a ring and a barrier come, and wait for it.
+			r.db.ring()
+			go func() { done <- r.eng.Barrier(t.Context()) }()
+			for waiting := 0; waiting == 0; {
+				runtime.Gosched()
+				r.eng.mu.Lock()
+				waiting = len(r.eng.waiters)
+				r.eng.mu.Unlock()
+			}
+		}
+		before := r.fetches()
+		r.write(emp, 2, "two")
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		synctest.Wait()
+		if n := r.fetches() - before; n != 2 {
+			t.Errorf("%d fetches, want the one that made the cut and one for all that came meanwhile", n)
+		}
 	})
 }

@@ -124,10 +124,13 @@ func (c *cut) otherHistory() *resyncError {
 }
 
 // trimmed compares the horizon with the lower of the position's floor and its
-// oldest transaction in flight, which is its xmin.
+// oldest transaction in flight, which is its xmin. A horizon that has not moved
+// since the last fetch has taken nothing from this node, however low the
+// position is kept: an outbox that was trimmed to the last row leaves a load
+// with a floor of 1.
 func (c *cut) trimmed() *resyncError {
 	pos := c.l.pos
-	if pos.Xmin() >= c.h.Horizon {
+	if pos.Xmin() >= c.h.Horizon || c.h.Horizon <= c.l.horizon {
 		return nil
 	}
 	return &resyncError{Trimmed, fmt.Sprintf("events below transaction %d may be gone, the position %v needs those from %d", c.h.Horizon, pos, pos.Xmin())}

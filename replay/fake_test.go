@@ -32,6 +32,7 @@ type fakeDB struct {
 	commits  map[uint64]int // place of the commit record in the log
 	firsts   map[uint64]int // place of the first record
 	wal      int
+	kept     int // no crash may cut the log below this place
 	seq      int64
 	reserved []seqRecord
 	outbox   []fakeEvent
@@ -102,8 +103,14 @@ func (db *fakeDB) begin() *fakeTx {
 	return tx
 }
 
-// lock takes a row lock; false if another transaction holds it.
+// whole is the key of a table's own lock.
+const whole = -1
+
+// lock takes a row lock; false if another transaction holds it, or the table's.
 func (tx *fakeTx) lock(table string, k int) bool {
+	if holder := tx.db.locks[lockKey{table, whole}]; holder != 0 && holder != tx.xid {
+		return false
+	}
 	key := lockKey{table, k}
 	switch holder := tx.db.locks[key]; holder {
 	case tx.xid:
@@ -196,17 +203,26 @@ func (tx *fakeTx) putBad(table string, k int, v string) {
 func (tx *fakeTx) truncate(table string) bool {
 	tx.db.mu.Lock()
 	defer tx.db.mu.Unlock()
-	for key, holder := range tx.db.locks {
-		if key.table == table && holder != tx.xid {
-			return false
-		}
+	if tx.db.inUse(table, tx.xid) {
+		return false
 	}
+	tx.lock(table, whole)
 	for k := range tx.db.tables[table] {
 		tx.lock(table, k)
 		tx.version(table, k, version{gone: true})
 	}
 	tx.event(table, outbox.Truncate, nil)
 	return true
+}
+
+// inUse reports whether another transaction has written to the table.
+func (db *fakeDB) inUse(table string, but uint64) bool {
+	for key, holder := range db.locks {
+		if key.table == table && holder != but {
+			return true
+		}
+	}
+	return false
 }
 
 // foreign writes an event of a table that nobody follows.
@@ -229,14 +245,24 @@ func (tx *fakeTx) end() {
 func (tx *fakeTx) commit() { tx.commitSilently(); tx.db.ring() }
 
 func (tx *fakeTx) commitSilently() {
+	tx.record()
 	tx.db.mu.Lock()
 	defer tx.db.mu.Unlock()
-	if tx.ended {
+	if !tx.ended {
+		tx.end()
+	}
+}
+
+// record writes the commit record: from then on the transaction survives a
+// crash. It becomes visible when it is committed.
+func (tx *fakeTx) record() {
+	tx.db.mu.Lock()
+	defer tx.db.mu.Unlock()
+	if _, ok := tx.db.commits[tx.xid]; ok || tx.ended {
 		return
 	}
 	tx.db.wal++
 	tx.db.commits[tx.xid] = tx.db.wal
-	tx.end()
 }
 
 func (tx *fakeTx) abort() {
@@ -269,7 +295,6 @@ func (db *fakeDB) crash(wal int) {
 	defer db.mu.Unlock()
 	for _, tx := range slices.Collect(maps.Values(db.active)) {
 		tx.end()
-		db.forgetData(tx.xid)
 	}
 	var highest uint64 = 99
 	for xid, first := range maps.Clone(db.firsts) {
@@ -289,18 +314,13 @@ func (db *fakeDB) crash(wal int) {
 	db.cutOff()
 }
 
-func (db *fakeDB) forgetData(xid uint64) {
-	first := db.firsts[xid]
-	db.forget(xid)
-	db.firsts[xid] = first
-}
-
 // newHistory empties the outbox and begins another history, as after a restore.
 func (db *fakeDB) newHistory() {
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	db.outbox = slices.DeleteFunc(db.outbox, func(e fakeEvent) bool { return db.visible(db.snapshot(), e.Xid) })
 	db.history = uuid.New()
+	db.kept = db.wal
 }
 
 // trim removes the events of transactions below the horizon.
@@ -309,6 +329,7 @@ func (db *fakeDB) trim(horizon uint64) {
 	defer db.mu.Unlock()
 	db.horizon = max(db.horizon, horizon)
 	db.outbox = slices.DeleteFunc(db.outbox, func(e fakeEvent) bool { return e.Xid < horizon })
+	db.kept = db.wal
 }
 
 // snapshot is pg_current_snapshot(). Caller holds mu.
@@ -338,10 +359,13 @@ func (db *fakeDB) at(table string, s outbox.Position) rows {
 }
 
 // alter changes a table's rows without an event, and its fingerprint with it,
-// as ALTER TABLE ... USING does.
-func (db *fakeDB) alter(table string, f func(string) string) {
+// as ALTER TABLE ... USING does; false if a transaction has the table in use.
+func (db *fakeDB) alter(table string, f func(string) string) bool {
 	db.mu.Lock()
 	defer db.mu.Unlock()
+	if db.inUse(table, 0) {
+		return false
+	}
 	for k, vs := range db.tables[table] {
 		for i := range vs {
 			vs[i].v = f(vs[i].v)
@@ -350,4 +374,6 @@ func (db *fakeDB) alter(table string, f func(string) string) {
 	}
 	i := slices.Index(db.names, table)
 	db.prints[i] = fmt.Sprintf("%s'", db.prints[i])
+	db.kept = db.wal
+	return true
 }

@@ -287,3 +287,24 @@ func TestNumbersThatTheServerLostAreHandedOutAgain(t *testing.T) {
 		t.Errorf("%+v after a number was handed out again", g.GapStats)
 	}
 }
+
+func TestAnIdDrawnInTheFetchThatFirstSawAGapProvesNothing(t *testing.T) {
+	g := &gaps{max: 100}
+	c := g.begin()
+	c.settle(3, 40, 50, false) // the id may have been drawn before the number was read
+	c = g.begin()
+	c.settle(3, 51, 60, false)
+	if g.Open != 3 || g.Void != 0 {
+		t.Errorf("%+v, want the gaps open", g.GapStats)
+	}
+	c = g.begin()
+	c.settle(3, 60, 0, false)
+	if g.Open != 3 {
+		t.Errorf("%+v while the transaction that was drawn may run", g.GapStats)
+	}
+	c = g.begin()
+	c.settle(3, 61, 0, false)
+	if g.Open != 0 || g.Void != 3 {
+		t.Errorf("%+v after xmin has passed an id drawn later", g.GapStats)
+	}
+}

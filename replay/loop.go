@@ -21,6 +21,7 @@ type loop struct {
 
 	pos     outbox.Position // zero: nothing is loaded
 	history uuid.UUID
+	horizon uint64 // nothing below it that was trimmed is missing here
 	gaps    gaps
 	anchor  anchor
 	applied int64 // the highest number of which an event was applied or loaded

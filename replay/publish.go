@@ -15,6 +15,9 @@ import (
 // happened until its snapshot, and which transactions are no longer in flight.
 func (l *loop) publish(c *cut, sess Session) {
 	l.pos, l.history = c.position(), c.h.History
+	// Transactions below the snapshot's xmin had ended: their events, trimmed
+	// or not, are in what has been read.
+	l.horizon = min(c.h.Horizon, c.h.Snapshot.Xmin())
 	news := l.settle(c)
 	l.settleTables(c)
 	info := l.info(c)

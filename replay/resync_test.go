@@ -62,6 +62,21 @@ func TestAHorizonAtThePositionIsNotPassed(t *testing.T) {
 	})
 }
 
+func TestAnOutboxTrimmedToTheLastRowIsLoadedOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.db.trim(r.write(emp, 1, "one") + 1)
+		r.start()
+		r.quiet()
+		r.write(emp, 2, "two")
+		r.settle()
+		if st := r.wantState(Live); st.Resyncs != 0 {
+			t.Errorf("%d resyncs", st.Resyncs)
+		}
+		r.want(r.emp, 2, "two")
+	})
+}
+
 func TestAnotherHistoryLeadsToALoadThatSaysSo(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		old := r.eng.History()

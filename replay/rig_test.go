@@ -120,6 +120,11 @@ func (r *rig) check(info CutInfo) {
 	r.db.mu.Unlock()
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	if n := len(r.cuts); n > 0 && info.Reason == "" {
+		if last := r.cuts[n-1]; last.History != info.History || !info.Position.Includes(last.Position) {
+			r.Errorf("the position has gone from %v to %v without a load", last.Position, info.Position)
+		}
+	}
 	r.cuts = append(r.cuts, info)
 	for _, t := range []*cache.Table[int, rec]{r.emp, r.dept} {
 		if got := content(t); !r.exempt[t.Name()] && !maps.Equal(got, want[t.Name()]) {

@@ -40,7 +40,7 @@ func Sweep() error {
 func sweepDir(dir string) error {
 	info, err := os.Lstat(dir)
 	if err != nil || !info.IsDir() || !slices.Contains(sweepable(), ownerOf(info)) {
-		return nil //nolint:nilerr // gone meanwhile, or not ours
+		return nil // gone meanwhile, or not ours
 	}
 	lock, err := takeOver(dir)
 	switch {
