@@ -69,3 +69,28 @@ func TestCandidatesListsASchemaAndWhyNot(t *testing.T) {
 		t.Errorf("%+v, %v", found, err)
 	}
 }
+
+// Why such keys are refused: 1.0 and 1.00 are equal to Postgres and two keys
+// to a map. Capture looks for the row by Postgres' equality, finds the new one
+// under the old key, and nobody ever deletes the old entry.
+func TestKeysComparedByEqualityLeaveAnEntryBehind(t *testing.T) {
+	r := newRig(t, "create table a (id int primary key, v text)", "public.a")
+	r.Exec(t, "alter table a alter id type numeric")
+	r.Exec(t, "insert into a values (1.0, 'x')")
+	r.Exec(t, "update a set id = 1.00")
+	keys := map[string]bool{}
+	for _, e := range r.events(t) {
+		key := strings.SplitN(e.Row, ",", 2)[0]
+		if e.Op == "D" {
+			delete(keys, key)
+			continue
+		}
+		keys[key] = true
+	}
+	if len(keys) != 2 {
+		t.Errorf("the fold has the keys %v, the table one row: this test no longer shows why such keys are refused", keys)
+	}
+	if err := triggers.Check(t.Context(), r.pool, triggers.Options{}, "public.a"); err == nil || !strings.Contains(err.Error(), "compared as images") {
+		t.Errorf("Check says of it: %v", err)
+	}
+}
