@@ -148,7 +148,9 @@ func (l *loop) failed(op string, err error) error {
 
 // fail says that the engine is stale, and why.
 func (l *loop) fail(err error) {
-	l.log.Warn("replay: the session has ended", "error", err, "failures", l.failures)
+	if l.first == nil { // else Start returns it
+		l.log.Warn("replay: the session has ended", "error", err, "failures", l.failures)
+	}
 	now := time.Now()
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()

@@ -60,6 +60,17 @@ func unreachable(cfg *pgxpool.Config, err error) error {
 // wrong and what to do, without a password.
 func oneLine(err error) string {
 	text := err.Error()
+	if tables := tableErrors(err); len(tables) > 0 {
+		text = strings.Join(tables, "; ") // what is wrong with each, without the way that it took
+	}
+	for cut := true; cut; {
+		cut = false
+		for _, place := range []string{"lockstep: ", "start: ", "replay: ", "open: ", "outbox: ", "triggers: "} {
+			if rest, ok := strings.CutPrefix(text, place); ok {
+				text, cut = rest, true
+			}
+		}
+	}
 	for _, known := range []struct {
 		is   error
 		hint string
@@ -79,4 +90,28 @@ func oneLine(err error) string {
 		lines[i] = strings.TrimSpace(lines[i])
 	}
 	return strings.Join(lines, "; ")
+}
+
+// tableErrors are the problems of tables inside an error, however they are joined.
+func tableErrors(err error) []string {
+	var found []string
+	var walk func(error)
+	walk = func(err error) {
+		if t, ok := err.(*outbox.TableError); ok { //nolint:errorlint // the tree is walked by hand
+			found = append(found, t.Error())
+			return
+		}
+		switch e := err.(type) { //nolint:errorlint // the tree is walked by hand
+		case interface{ Unwrap() error }:
+			if inner := e.Unwrap(); inner != nil {
+				walk(inner)
+			}
+		case interface{ Unwrap() []error }:
+			for _, inner := range e.Unwrap() {
+				walk(inner)
+			}
+		}
+	}
+	walk(err)
+	return found
 }

@@ -1,0 +1,154 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/pglockstep/lockstep/internal/pgtest"
+)
+
+// binary is the built command.
+var binary string
+
+func TestMain(m *testing.M) { pgtest.Main(m) }
+
+// build makes the command for one test; the build cache makes it quick.
+func build(t *testing.T) {
+	t.Helper()
+	binary = filepath.Join(t.TempDir(), "lockstep")
+	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
+		t.Fatalf("build: %v\n%s", err, out)
+	}
+}
+
+// runCommand runs it and returns what it prints and its exit status.
+func runCommand(t *testing.T, env []string, args ...string) (stdout, stderr string, status int) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), binary, args...)
+	cmd.Env = append(os.Environ(), env...)
+	var out, errs strings.Builder
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	err := cmd.Run()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
+	build(t)
+	db := pgtest.New(t)
+	db.Exec(t, "create table good (id int primary key); create view seen as select 1; create table no_key (id int)")
+	dsn := "LOCKSTEP_DSN=" + db.DSN()
+	if out, errs, status := runCommand(t, []string{dsn}, "install", "--table", "public.good"); status != 0 {
+		t.Fatal(out, errs)
+	}
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = taken.Close() }()
+	role := db.Role(t)
+	empty := pgtest.New(t)
+	secret := "LOCKSTEP_DSN=" + strings.Replace(db.DSNAs(role), "@", "-wrong@", 1)
+	for _, c := range []struct {
+		name string
+		env  string
+		args []string
+		want string
+	}{
+		{"no server", "LOCKSTEP_DSN=postgres://u:geheim@127.0.0.1:1/x", []string{"inspect"}, "no Postgres answers at 127.0.0.1:1"},
+		{"wrong password", secret, []string{"inspect"}, "refuses the login"},
+		{"unreadable connection string", "LOCKSTEP_DSN=postgres://u:geheim@[", []string{"inspect"}, "cannot be read"},
+		{"no such table", dsn, []string{"serve", "--table", "public.nowhere"}, "it is not there"},
+		{"a view", dsn, []string{"install", "--table", "public.seen"}, "it is a view"},
+		{"no key", dsn, []string{"install", "--table", "public.no_key"}, "no primary key"},
+		{"not captured", dsn, []string{"serve", "--table", "public.no_key"}, "lockstep install"},
+		{"port taken", dsn, []string{"serve", "--table", "public.good", "--listen", taken.Addr().String()}, "cannot listen on"},
+		{"not installed", "LOCKSTEP_DSN=" + empty.DSN(), []string{"serve", "--table", "public.good"}, "run lockstep install"},
+		{"nothing to uninstall", "LOCKSTEP_DSN=" + empty.DSN(), []string{"uninstall"}, "lockstep install"},
+		{"no table", dsn, []string{"serve"}, "needs a --table"},
+		{"no such command", dsn, []string{"serf"}, "unknown command"},
+		{"no such flag", dsn, []string{"serve", "--tabel", "x"}, "unknown flag"},
+		{"a strange bell", dsn, []string{"install", "--bell", "gong"}, "gong"},
+		{"too short a demo", dsn, []string{"demo", "--duration", "1s"}, "a duration of 3s"},
+	} {
+		out, errs, status := runCommand(t, []string{c.env}, c.args...)
+		if status != 1 || strings.Count(errs, "\n") != 1 || !strings.HasPrefix(errs, "lockstep: ") || !strings.Contains(errs, c.want) {
+			t.Errorf("%s: status %d, %q, want one line with %q", c.name, status, errs, c.want)
+		}
+		for _, word := range []string{"geheim", "-wrong", "goroutine", "Usage:"} {
+			if strings.Contains(out+errs, word) {
+				t.Errorf("%s prints %q:\n%s%s", c.name, word, out, errs)
+			}
+		}
+	}
+	db.Exec(t, "update lockstep.meta set version = 99, min_node = 99")
+	for _, args := range [][]string{{"serve", "--table", "public.good"}, {"install", "--table", "public.good"}} {
+		if _, errs, status := runCommand(t, []string{dsn}, args...); status != 1 || !strings.Contains(errs, "newer") {
+			t.Errorf("%v on a schema of another version: %d, %q", args, status, errs)
+		}
+	}
+}
+
+func TestInstallInspectUninstall(t *testing.T) {
+	build(t)
+	db := pgtest.New(t)
+	db.Exec(t, "create table a (id int primary key); create table b (id int)")
+	env := []string{"LOCKSTEP_DSN=" + db.DSN()}
+	sql, errs, status := runCommand(t, env, "install", "--table", "public.a", "--print-sql")
+	if status != 0 || !strings.Contains(sql, "create or replace trigger") {
+		t.Fatalf("print-sql: %d, %q", status, errs)
+	}
+	out, errs, status := runCommand(t, env, "install", "--table", "public.*")
+	if status != 0 || !strings.Contains(out, "public.a") || !strings.Contains(errs, "left out public.b: it has no primary key") {
+		t.Errorf("install: %d, %q, %q", status, out, errs)
+	}
+	if out, errs, status := runCommand(t, env, "inspect"); status != 0 || !strings.Contains(out, "nothing has drifted") {
+		t.Errorf("inspect: %d, %q, %q", status, out, errs)
+	}
+	db.Exec(t, "alter table a disable trigger lockstep_update; drop trigger lockstep_delete on a")
+	out, _, status = runCommand(t, env, "inspect")
+	if status != 1 || !strings.Contains(out, "lockstep_update on public.a is disabled") || !strings.Contains(out, "lockstep_delete is missing") {
+		t.Errorf("inspect after drift: %d, %q", status, out)
+	}
+	if out, errs, status := runCommand(t, env, "install", "--table", "public.a"); status != 0 {
+		t.Errorf("mend: %q %q", out, errs)
+	}
+	if out, _, status := runCommand(t, env, "inspect"); status != 0 {
+		t.Errorf("inspect after the mend: %q", out)
+	}
+	if out, errs, status := runCommand(t, env, "uninstall"); status != 0 {
+		t.Errorf("uninstall: %q %q", out, errs)
+	}
+}
+
+func TestDemoEndsWithEveryNodeEqualAndNothingLeft(t *testing.T) {
+	build(t)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	tmp := t.TempDir()
+	if err := os.Chmod(tmp, 0o755); err != nil { // the server runs as another user where this is root
+		t.Fatal(err)
+	}
+	for dir := tmp; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		_ = os.Chmod(dir, 0o755) // or it is not ours, and open already
+	}
+	cmd := exec.CommandContext(ctx, binary, "demo", "--once", "--duration", "6s")
+	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
+	out, err := cmd.CombinedOutput()
+	if err != nil || !strings.Contains(string(out), "every node holds exactly what Postgres holds") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	left, err := filepath.Glob(filepath.Join(tmp, "*"))
+	if err != nil || len(left) > 0 {
+		t.Errorf("left behind: %v, %v", left, err)
+	}
+}
