@@ -115,7 +115,7 @@ func catchUp(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer node.Close(ctx)
+	defer func() { _ = node.Close(ctx) }() // the process ends
 	var again, missed series
 	for round := range b.rounds {
 		proxy.Stop()

@@ -52,8 +52,9 @@ func main() {
 	rows := flag.Int("rows", 1_000_000, "rows of the large tables")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
-	if err := run(ctx, *only, &bench{rounds: *rounds, span: *span, rows: *rows}); err != nil {
+	err := run(ctx, *only, &bench{rounds: *rounds, span: *span, rows: *rows})
+	stop()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}

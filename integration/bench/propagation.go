@@ -22,7 +22,7 @@ func propagation(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer node.Close(ctx)
+	defer func() { _ = node.Close(ctx) }() // the process ends
 	seen := make(chan int64, 1000)
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()

@@ -53,7 +53,7 @@ func writes(ctx context.Context, b *bench) error {
 	if err != nil {
 		return err
 	}
-	defer node.Close(ctx)
+	defer func() { _ = node.Close(ctx) }() // the process ends
 	stop, err := b.listen(ctx, "tutorial", func(string) {})
 	if err != nil {
 		return err
