@@ -174,6 +174,16 @@ func TestACatchUpThatTakesLongToBeginGetsThereInTheEnd(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		r.want(r.emp, 2, "missed")
+		// From then on FetchTimeout is what it was.
+		r.set(func(db *fakeDB) { db.delay = 0 })
+		r.heal()
+		r.set(func(db *fakeDB) { db.delay = time.Hour })
+		at := time.Now()
+		time.Sleep(r.eng.cfg.Beat + r.eng.cfg.FetchTimeout + time.Second)
+		synctest.Wait()
+		if st := r.eng.Status(); st.LastErrorAt.Before(at) {
+			t.Errorf("the last error is of %v, want one after %v", st.LastErrorAt, at)
+		}
 		r.set(func(db *fakeDB) { db.delay = 0 })
 	})
 }

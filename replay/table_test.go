@@ -180,6 +180,26 @@ func TestABrokenTableIsTriedAtOnceWhenItsCatalogueEntriesChange(t *testing.T) {
 	})
 }
 
+func TestATableThatDriftedIntoUnreadableRowsIsBroken(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.leaveOut(emp, true)
+		r.set(func(db *fakeDB) { db.badRows = map[int]bool{0: true} })
+		r.db.alter(emp, strings.ToUpper)
+		time.Sleep(r.eng.cfg.CatalogueEvery + r.eng.cfg.Beat)
+		synctest.Wait()
+		r.requested()
+		r.write(dept, 2, "goes on")
+		r.settle()
+		r.want(r.dept, 2, "goes on")
+		if st := r.wantState(Stale); st.Tables[0].Problem == nil || !st.Tables[1].Live {
+			t.Errorf("tables %+v", st.Tables)
+		}
+		if n := len(r.requested()); n > 10 {
+			t.Errorf("%d fetches for one event", n)
+		}
+	})
+}
+
 func TestAProblemWithARereadBreaksTheTable(t *testing.T) {
 	live(t, Config{RetryMin: time.Second}, func(t *testing.T, r *rig) {
 		r.leaveOut(emp, true)

@@ -196,7 +196,7 @@ func (c *cluster) script(ctx context.Context) error {
 	if !pause(ctx, third/2) {
 		return nil
 	}
-	if err := c.traffic.bulkRaise(ctx); err != nil {
+	if err := c.traffic.whole(ctx, c.traffic.bulkRaise); err != nil {
 		return err
 	}
 	if !pause(ctx, third/2) {
@@ -214,7 +214,7 @@ func (c *cluster) script(ctx context.Context) error {
 	if m, err := victim.ask(ctx, request{Do: "ask", Who: who}); err == nil {
 		c.say("%s still answers, from memory %.1f s old: %s", victim.name, m.Status.Staleness, m.Text)
 	}
-	if err := c.traffic.bulkRaise(ctx); err != nil {
+	if err := c.traffic.whole(ctx, c.traffic.bulkRaise); err != nil {
 		return errors.Join(err, proxy.on())
 	}
 	pause(ctx, third/2)

@@ -44,7 +44,7 @@ func (t *traffic) run(ctx context.Context, rate int) error {
 					return
 				case <-tick.C:
 				}
-				if err := t.one(ctx); err != nil && ctx.Err() == nil {
+				if err := t.whole(ctx, t.one); err != nil {
 					errs[i] = err
 					return
 				}
@@ -53,6 +53,15 @@ func (t *traffic) run(ctx context.Context, rate int) error {
 	}
 	wg.Wait()
 	return errors.Join(errs...)
+}
+
+// whole lets a write end that has begun when the traffic does: one that is
+// broken off may still be committed, by the server, after its tables were
+// read to be compared.
+func (t *traffic) whole(ctx context.Context, write func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)
+	defer cancel()
+	return write(ctx)
 }
 
 func (t *traffic) counted(what string) {
