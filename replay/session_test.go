@@ -174,8 +174,12 @@ func TestACatchUpThatTakesLongToBeginGetsThereInTheEnd(t *testing.T) {
 		time.Sleep(10 * time.Minute)
 		synctest.Wait()
 		r.want(r.emp, 2, "missed")
-		// From then on FetchTimeout is what it was.
+		// From then on FetchTimeout is what it was. A call that is under way was
+		// begun while the source was slow: it ends after its minute, or is given
+		// up after its time, which is 16 times FetchTimeout at the most.
 		r.set(func(db *fakeDB) { db.delay = 0 })
+		time.Sleep(16*r.eng.cfg.FetchTimeout + r.eng.cfg.BackoffMax)
+		synctest.Wait()
 		r.heal()
 		r.set(func(db *fakeDB) { db.delay = time.Hour })
 		at := time.Now()
