@@ -1,6 +1,8 @@
 package lockstep
 
 import (
+	"errors"
+	"fmt"
 	"iter"
 	"sync/atomic"
 
@@ -20,6 +22,9 @@ func NewIndex[IK, K comparable, T any](t *Table[K, T], fn func(T) IK) *Index[IK,
 	x := new(Index[IK, K, T])
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if fn == nil {
+		t.err = errors.Join(t.err, fmt.Errorf("lockstep: table %s: an index has no function", t.name))
+	}
 	on := func(c *cache.Table[K, T]) { x.cache.Store(cache.NewIndex(c, fn)) }
 	on(t.cache.Load())
 	t.indexes = append(t.indexes, on)

@@ -62,7 +62,7 @@ type Table[K comparable, T any] struct {
 
 	// A cache table belongs to one store for good, so a Start that failed leaves a new one behind.
 	cache   atomic.Pointer[cache.Table[K, T]]
-	mu      sync.Mutex                 // orders NewIndex and release
+	mu      sync.Mutex                 // orders NewIndex and release; guards err
 	indexes []func(*cache.Table[K, T]) // each makes its index on a cache table
 }
 
@@ -181,6 +181,8 @@ func (t *Table[K, T]) declared() error {
 	if t == nil {
 		return errors.New("lockstep: a table is nil")
 	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
 	return t.err
 }
 

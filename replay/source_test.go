@@ -78,6 +78,9 @@ func (db *fakeDB) Open(ctx context.Context) (Session, error) {
 	if err := db.point(); err != nil {
 		return nil, err
 	}
+	if err := ctx.Err(); err != nil {
+		return nil, err // an error comes without a session, as from the real source
+	}
 	db.mu.Lock()
 	defer db.mu.Unlock()
 	for _, s := range db.sessions {
@@ -87,7 +90,7 @@ func (db *fakeDB) Open(ctx context.Context) (Session, error) {
 	}
 	s := &fakeSession{db: db, rings: make(chan struct{}, 1), lost: make(chan struct{})}
 	db.sessions = append(db.sessions, s)
-	return s, ctx.Err()
+	return s, nil
 }
 
 // ring rings at every session that hears.
