@@ -52,6 +52,7 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 	}
 	if err != nil {
 		c.abort()
+		l.gaveUp(p)
 		return nil, l.failed(p.op(), err)
 	}
 	if c.again {
@@ -59,6 +60,18 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 		return nil, nil
 	}
 	return c, nil
+}
+
+// gaveUp counts the fetches that failed while they were to read rows by key:
+// where that fails again and again (an event's key that is none any more), the
+// next session would fail in the same way for ever. Loading the table is the
+// other way to learn what the event could not carry.
+func (l *loop) gaveUp(p *plan) {
+	for i, t := range p.tables {
+		if t.reread && !t.reload {
+			l.tables[i].rereadFailed++
+		}
+	}
 }
 
 func (p *plan) op() string {

@@ -44,6 +44,9 @@ type tableState struct {
 	problem     error
 	retryAt     time.Time
 	retry       time.Duration
+	// rereadFailed counts the fetches that failed while rows of the table were
+	// to be read by key, since one last completed.
+	rereadFailed int
 }
 
 func newLoop(e *Engine, first chan<- error) *loop {
@@ -127,6 +130,9 @@ func (l *loop) plan(why cause) *plan {
 	for i := range l.tables {
 		if t := &l.tables[i]; t.problem != nil && !now.Before(t.retryAt) {
 			p.load(i, Retry, "")
+		}
+		if l.tables[i].rereadFailed > 1 {
+			p.load(i, ReloadEvent, "reading rows by key has failed")
 		}
 	}
 	return p

@@ -83,6 +83,7 @@ func (l *loop) settleTables(c *cut) {
 	for i := range l.tables {
 		t, tp := &l.tables[i], &c.p.tables[i]
 		problem := c.tables[i].problem
+		t.rereadFailed = 0
 		switch {
 		case tp.broken != nil:
 			problem, t.fingerprint = tp.broken, tp.fingerprint

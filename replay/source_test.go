@@ -29,6 +29,7 @@ type script struct {
 	rewind   func(outbox.Position) outbox.Position
 	problems map[int]error
 	badRows  map[int]bool // loads of these tables bring rows that cannot be read
+	noReread error        // what a fetch fails with that is to read rows by key
 	twice    bool         // bring what the position covers as well
 	during   func()       // runs after the snapshot of the next fetch was taken
 
@@ -186,6 +187,9 @@ func (db *fakeDB) missing(anchors []outbox.Anchor) (missing []outbox.Anchor) {
 func (s *fakeSession) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
 	return s.call("Fetch", func() error {
 		f := s.db.read(req)
+		if len(req.Reread) > 0 && f.noReread != nil {
+			return f.noReread
+		}
 		f.lastSeq(s)
 		if err := pass(ctx, f.delay); err != nil {
 			return err
@@ -220,6 +224,7 @@ type fakeFetch struct {
 	delay    time.Duration
 	trickle  time.Duration
 	during   func()
+	noReread error
 }
 
 func (db *fakeDB) read(req outbox.Request) *fakeFetch {
@@ -227,7 +232,7 @@ func (db *fakeDB) read(req outbox.Request) *fakeFetch {
 	defer db.mu.Unlock()
 	db.requests = append(db.requests, req)
 	f := &fakeFetch{
-		db: db, req: req, delay: db.delay, trickle: db.trickle, during: db.during,
+		db: db, req: req, delay: db.delay, trickle: db.trickle, during: db.during, noReread: db.noReread,
 		problems: maps.Clone(db.problems), bad: maps.Clone(db.badRows), content: map[string]rows{},
 	}
 	db.during = nil

@@ -220,6 +220,22 @@ func TestAProblemWithARereadBreaksTheTable(t *testing.T) {
 	})
 }
 
+func TestRowsThatCannotBeReadByKeyAreLoadedWithTheirTable(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.set(func(db *fakeDB) { db.noReread = errors.New("the key is none any more") })
+		tx := r.db.begin()
+		tx.putUncarried(emp, 1, version{v: "too large"}, true)
+		tx.commit()
+		r.settle()
+		r.wantState(Stale)
+		r.heal()
+		r.want(r.emp, 1, "too large")
+		if st := r.eng.Status(); st.Failures != 2 || r.lastLoad().Reason != ReloadEvent {
+			t.Errorf("%d failures, the last load is %+v", st.Failures, r.lastLoad())
+		}
+	})
+}
+
 func TestADriftedTableIsLoadedAgain(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		r.db.alter(emp, strings.ToUpper)
