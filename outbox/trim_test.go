@@ -94,3 +94,13 @@ func TestTrimKeepsAnOutboxSmallerThanTheNewest(t *testing.T) {
 		t.Errorf("%+v: the newest thousand stay", res)
 	}
 }
+
+func TestTrimKeepsTheNewestTransactionWhole(t *testing.T) {
+	r := newRig(t)
+	r.write(t, 3)
+	r.Exec(t, "insert into b select i, 'x' from generate_series(1, 50) i")
+	r.trim(t, outbox.TrimOptions{KeepAge: time.Nanosecond, KeepNewest: 10})
+	if rows, _, _ := r.left(t); rows != 50 {
+		t.Errorf("%d rows are left of the newest transaction's 50", rows)
+	}
+}

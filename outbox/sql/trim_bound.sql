@@ -6,13 +6,13 @@
 -- ids, and its events must not be below the horizon when they appear.
 with
 step as (select o.xid, o.at from :"schema".outbox o order by o.xid, o.seq limit $4),
-kept as (select o.xid from :"schema".outbox o order by o.xid desc, o.seq desc offset $3 limit 1),
+kept as (select o.xid from :"schema".outbox o order by o.xid desc, o.seq desc offset greatest($3 - 1, 0) limit 1),
 counted as (select o.xid from :"schema".outbox o order by o.xid desc, o.seq desc offset $2 limit 1),
 young as (select min(s.xid::text::bigint) as xid from step s where s.at >= pg_catalog.clock_timestamp() - $1::interval),
 ends as (select max(s.xid::text::bigint) + 1 as xid, count(*) as n from step s)
 select least(
   pg_catalog.pg_snapshot_xmin(pg_catalog.pg_current_snapshot())::text::bigint,
-  (select k.xid::text::bigint + 1 from kept k),
+  (select k.xid::text::bigint from kept k), -- whole: it may have more events than are to be kept
   greatest(coalesce(y.xid, e.xid), (select c.xid::text::bigint + 1 from counted c)),
   e.xid), e.n
 from young y, ends e
