@@ -7,42 +7,69 @@ import (
 	"fmt"
 	"os"
 	"strings"
+	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
-
-	"github.com/pglockstep/lockstep/outbox"
-	"github.com/pglockstep/lockstep/triggers"
 )
 
-// secrets are the passwords that this process knows: they are struck out of
-// whatever it prints.
-var secrets []string
+// patience bounds the first connection where the connection string does not:
+// a server that swallows packets must not hold up a person for minutes.
+const patience = 15 * time.Second
 
-// connect opens a pool and makes sure that somebody answers.
+// connect opens a pool and makes sure that a primary answers.
 func (o *options) connect(ctx context.Context) (*pgxpool.Pool, error) {
-	cfg, err := pgxpool.ParseConfig(cmp.Or(o.dsn, os.Getenv("LOCKSTEP_DSN")))
+	cfg, err := parse(cmp.Or(o.dsn, os.Getenv("LOCKSTEP_DSN")))
 	if err != nil {
-		return nil, fmt.Errorf("the connection string cannot be read: %w (want postgres://user@host/database, or set PGHOST, PGUSER, PGDATABASE)", err)
-	}
-	if p := cfg.ConnConfig.Password; p != "" {
-		secrets = append(secrets, p)
+		return nil, err
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("the connection string cannot be used: %w", err)
 	}
-	if err := pool.Ping(ctx); err != nil {
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	var standby bool
+	err = pool.QueryRow(asking, "select pg_is_in_recovery()").Scan(&standby)
+	switch {
+	case ctx.Err() != nil:
+		err = ctx.Err()
+	case err != nil:
+		err = unreachable(cfg, err)
+	case standby:
+		err = fmt.Errorf("Postgres at %s is a standby, whose snapshots leave out the transactions in flight: name the primary", place(cfg)) //nolint:staticcheck // a name
+	}
+	if err != nil {
 		pool.Close()
-		return nil, unreachable(cfg, err)
+		return nil, err
 	}
 	return pool, nil
 }
 
+// parse reads a connection string and keeps its password for scrub.
+func parse(dsn string) (*pgxpool.Config, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
+	if err == nil {
+		keepSecret(cfg.ConnConfig.Password)
+		return cfg, nil
+	}
+	// The error cites the string, and knows only some of the ways in which a password stands in it.
+	why := err.Error()
+	if at := strings.LastIndex(why, "`: "); at >= 0 {
+		why = why[at+len("`: "):]
+	}
+	keepSecret(dsn)
+	return nil, fmt.Errorf("the connection string cannot be read: %s (want postgres://user@host/database, or set PGHOST, PGUSER, PGDATABASE)", why)
+}
+
+func place(cfg *pgxpool.Config) string {
+	c := cfg.ConnConfig
+	return fmt.Sprintf("%s:%d as %s", c.Host, c.Port, c.User)
+}
+
 // unreachable says what to do about a server that does not let us in.
 func unreachable(cfg *pgxpool.Config, err error) error {
-	c := cfg.ConnConfig
-	where := fmt.Sprintf("%s:%d as %s", c.Host, c.Port, c.User)
+	where := place(cfg)
 	var pgErr *pgconn.PgError
 	if !errors.As(err, &pgErr) {
 		return fmt.Errorf("no Postgres answers at %s: start it, or name another one with --dsn or $LOCKSTEP_DSN (%w)", where, err)
@@ -54,64 +81,4 @@ func unreachable(cfg *pgxpool.Config, err error) error {
 		return fmt.Errorf("%s (at %s): create it, or name another one", pgErr.Message, where)
 	}
 	return fmt.Errorf("Postgres at %s: %s", where, pgErr.Message) //nolint:staticcheck // a name
-}
-
-// oneLine is an error as a person reads it on a terminal: one line, what is
-// wrong and what to do, without a password.
-func oneLine(err error) string {
-	text := err.Error()
-	if tables := tableErrors(err); len(tables) > 0 {
-		text = strings.Join(tables, "; ") // what is wrong with each, without the way that it took
-	}
-	for cut := true; cut; {
-		cut = false
-		for _, place := range []string{"lockstep: ", "start: ", "replay: ", "open: ", "outbox: ", "triggers: "} {
-			if rest, ok := strings.CutPrefix(text, place); ok {
-				text, cut = rest, true
-			}
-		}
-	}
-	for _, known := range []struct {
-		is   error
-		hint string
-	}{
-		{outbox.ErrNotInstalled, "lockstep install"},
-		{triggers.ErrNotInstalled, "lockstep install"},
-	} {
-		if errors.Is(err, known.is) && !strings.Contains(text, known.hint) {
-			text += ": run " + known.hint
-		}
-	}
-	for _, s := range secrets {
-		text = strings.ReplaceAll(text, s, "********")
-	}
-	lines := strings.FieldsFunc(text, func(r rune) bool { return r == '\n' || r == '\r' })
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
-	}
-	return strings.Join(lines, "; ")
-}
-
-// tableErrors are the problems of tables inside an error, however they are joined.
-func tableErrors(err error) []string {
-	var found []string
-	var walk func(error)
-	walk = func(err error) {
-		if t, ok := err.(*outbox.TableError); ok { //nolint:errorlint // the tree is walked by hand
-			found = append(found, t.Error())
-			return
-		}
-		switch e := err.(type) { //nolint:errorlint // the tree is walked by hand
-		case interface{ Unwrap() error }:
-			if inner := e.Unwrap(); inner != nil {
-				walk(inner)
-			}
-		case interface{ Unwrap() []error }:
-			for _, inner := range e.Unwrap() {
-				walk(inner)
-			}
-		}
-	}
-	walk(err)
-	return found
 }

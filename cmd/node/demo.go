@@ -1,15 +1,14 @@
 package main
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
+	"strings"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/spf13/cobra"
 
+	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/demo"
 )
 
@@ -20,9 +19,11 @@ func demoCommand(o *options) *cobra.Command {
 		Short: "A cluster in one command: Postgres, three nodes, traffic, an outage, the account",
 		Long: `demo starts a private Postgres, three node processes and a company's traffic, cuts
 one node off while writes go on, heals it, and compares every node with Postgres
-row by row. Nothing is left behind. Exit status 1 if any row differs.
+row by row. Nothing is left behind. Exit status 1 if any row differs, or a node had
+to load its tables again.
 
-With --dsn it uses your own server, in schemas of its own that it drops at the end.`,
+With --dsn it uses your own server, in schemas of its own that it drops at the end; it
+takes the password from PGPASSWORD or a password file too. $LOCKSTEP_DSN is left alone.`,
 		Example: `  lockstep demo
   lockstep demo --once
   lockstep demo --nodes 5 --rate 500 --duration 30s
@@ -33,13 +34,15 @@ With --dsn it uses your own server, in schemas of its own that it drops at the e
 				return errors.New("demo needs at least 1 node, 1 transaction a second and a duration of 3s")
 			}
 			d.DSN, d.Out = o.dsn, cmd.OutOrStdout()
-			if d.DSN != "" {
-				pool, err := o.connect(cmd.Context()) // says what is wrong with it
-				if err != nil {
-					return err
-				}
-				pool.Close()
+			if d.DSN == "" {
+				forgetServer()
+				return demo.Run(cmd.Context(), d)
 			}
+			pool, err := o.connect(cmd.Context()) // says what is wrong with it
+			if err != nil {
+				return err
+			}
+			pool.Close()
 			return demo.Run(cmd.Context(), d)
 		},
 	}
@@ -47,30 +50,45 @@ With --dsn it uses your own server, in schemas of its own that it drops at the e
 	f.BoolVar(&d.Once, "once", false, "end after one round; else go on until interrupted")
 	f.IntVar(&d.Nodes, "nodes", 3, "node processes")
 	f.IntVar(&d.Rate, "rate", 200, "transactions a second")
-	f.DurationVar(&d.Duration, "duration", 12*time.Second, "of a round; the outage is in its middle")
+	f.DurationVar(&d.Duration, "duration", 12*time.Second, "of a round; the outage takes its middle third")
 	return cmd
+}
+
+// forgetServer takes the PG* variables away, which speak of another server than
+// the private one and would change how that is reached.
+func forgetServer() {
+	for _, v := range os.Environ() {
+		if name, _, _ := strings.Cut(v, "="); strings.HasPrefix(name, "PG") {
+			_ = os.Unsetenv(name) // it was set
+		}
+	}
 }
 
 // demoNodeCommand is a node process of the demo.
 func demoNodeCommand() *cobra.Command {
-	var name, company, schema string
+	var name, company, schema, proxy string
 	cmd := &cobra.Command{
 		Use:     "demo-node",
 		Short:   "A node process of the demo",
 		Example: "  (started by lockstep demo)",
 		Hidden:  true,
 		Args:    cobra.NoArgs,
-		RunE: func(*cobra.Command, []string) error {
-			cfg, err := pgxpool.ParseConfig(os.Getenv("LOCKSTEP_DSN"))
-			if err != nil {
-				return fmt.Errorf("demo-node is started by lockstep demo: %w", err)
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if proxy == "" {
+				return errors.New("demo-node is started by lockstep demo")
 			}
-			secrets = append(secrets, cfg.ConnConfig.Password)
-			return demo.RunNode(context.Background(), name, company, schema, os.Stdin, os.Stdout)
+			cfg, err := parse(os.Getenv("LOCKSTEP_DSN"))
+			if err != nil {
+				return err
+			}
+			node := lockstep.Config{Name: name, Schema: schema}
+			return demo.RunNode(cmd.Context(), cfg, proxy, node, company, os.Stdin, os.Stdout)
 		},
 	}
-	cmd.Flags().StringVar(&name, "name", "", "the node's name")
-	cmd.Flags().StringVar(&company, "company", "", "the company's schema")
-	cmd.Flags().StringVar(&schema, "log-schema", "", "the outbox's schema")
+	f := cmd.Flags()
+	f.StringVar(&name, "name", "", "the node's name")
+	f.StringVar(&company, "company", "", "the company's schema")
+	f.StringVar(&schema, "log-schema", "", "the outbox's schema")
+	f.StringVar(&proxy, "proxy", "", "address by which it reaches Postgres")
 	return cmd
 }

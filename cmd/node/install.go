@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"runtime/debug"
 	"strings"
 
@@ -36,12 +35,12 @@ func installCommand(o *options) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			t.Schema, t.Bell, t.Logger = o.schema, triggers.Bell(bell), slog.Default()
+			t.Schema, t.Bell, t.Logger = o.schema, triggers.Bell(bell), logger()
 			out := cmd.OutOrStdout()
 			if printSQL {
 				t.Print = out
 			}
-			names, err := expand(cmd.Context(), pool, o.schema, tables, cmd.ErrOrStderr())
+			names, err := expand(cmd.Context(), pool, o.schema, tables, cmd.ErrOrStderr(), false)
 			if err != nil {
 				return err
 			}
@@ -61,6 +60,7 @@ func installCommand(o *options) *cobra.Command {
 	f.BoolVar(&printSQL, "print-sql", false, "print the SQL instead of running it")
 	f.StringVar(&bell, "bell", "", "notify or off; default: as it is, at first notify unless max_prepared_transactions is set")
 	f.BoolVar(&newHistory, "new-history", false, "empty the outbox and begin a new history: every node loads again")
+	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellOff))
 	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
 	return cmd
 }
@@ -77,34 +77,6 @@ func sayInstalled(ctx context.Context, pool *pgxpool.Pool, t triggers.Options, o
 	return nil
 }
 
-// expand turns schema.* into the tables of the schema that can be captured,
-// and says which cannot, and why.
-func expand(ctx context.Context, pool *pgxpool.Pool, schema string, names []string, say io.Writer) ([]string, error) {
-	var out []string
-	for _, name := range names {
-		from, ok := strings.CutSuffix(name, ".*")
-		if !ok {
-			out = append(out, name)
-			continue
-		}
-		found, err := triggers.Candidates(ctx, pool, triggers.Options{Schema: schema}, from)
-		if err != nil {
-			return nil, err
-		}
-		for _, c := range found {
-			if len(c.Refused) > 0 {
-				fmt.Fprintf(say, "left out %s: %s\n", c.Name, strings.Join(c.Refused, "; "))
-				continue
-			}
-			out = append(out, c.Name)
-		}
-		if len(found) == 0 {
-			return nil, fmt.Errorf("schema %s has no tables", from)
-		}
-	}
-	return out, nil
-}
-
 func uninstallCommand(o *options) *cobra.Command {
 	var t triggers.Options
 	cmd := &cobra.Command{
@@ -118,7 +90,7 @@ func uninstallCommand(o *options) *cobra.Command {
 				return err
 			}
 			defer pool.Close()
-			t.Schema, t.Logger = o.schema, slog.Default()
+			t.Schema, t.Logger = o.schema, logger()
 			if err := triggers.Uninstall(cmd.Context(), pool, t); err != nil {
 				return err
 			}

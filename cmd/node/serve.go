@@ -8,8 +8,10 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"slices"
 	"time"
 
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 	"github.com/spf13/cobra"
 
@@ -32,7 +34,9 @@ func serveCommand(o *options) *cobra.Command {
   GET /healthz, /readyz              the process runs; the tables are loaded
 
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
-key column, or a JSON array for a key of several, percent-encoded.`,
+key column, or a JSON array for a key of several, percent-encoded.
+
+Whoever reaches the address may read the tables: it is loopback unless --listen says otherwise.`,
 		Example: `  lockstep serve --table public.employees --table 'public."Odd Name"'
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/7
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/%22text-key%22
@@ -42,14 +46,18 @@ key column, or a JSON array for a key of several, percent-encoded.`,
 			if len(tables) == 0 {
 				return errors.New("serve needs a --table, such as --table public.employees or --table 'public.*'")
 			}
-			log := slog.New(zerolog.NewSlogHandler(zerolog.New(os.Stderr).With().Timestamp().Logger()))
+			log := logger()
 			slog.SetDefault(log)
 			pool, err := o.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
-			names, err := expand(cmd.Context(), pool, o.schema, tables, cmd.ErrOrStderr())
+			names, err := expand(cmd.Context(), pool, o.schema, tables, cmd.ErrOrStderr(), true)
+			if err != nil {
+				return err
+			}
+			declared, err := declare(cmd.Context(), pool, names)
 			if err != nil {
 				return err
 			}
@@ -58,15 +66,11 @@ key column, or a JSON array for a key of several, percent-encoded.`,
 			if err != nil {
 				return fmt.Errorf("cannot listen on %s: %w (choose another address with --listen)", listen, err)
 			}
-			cfg := lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}
-			declared := serve.Declare(names)
-			node, err := lockstep.Start(cmd.Context(), pool, cfg, declared.Any()...)
-			if err != nil {
-				_ = l.Close()
-				return err
+			s := &served{
+				pages: serve.New(declared, serve.Options{MaxStale: maxStale, Scrub: scrub}),
+				say:   func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on http://%s\n", n, l.Addr()) },
 			}
-			fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on http://%s\n", len(names), l.Addr())
-			return run(cmd.Context(), l, node, serve.Handler(node, declared, maxStale))
+			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
 		},
 	}
 	f := cmd.Flags()
@@ -75,26 +79,65 @@ key column, or a JSON array for a key of several, percent-encoded.`,
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
 	f.DurationVar(&maxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
+	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
 	return cmd
 }
 
-// run serves until the context ends, then lets requests finish.
-func run(ctx context.Context, l net.Listener, node *lockstep.Node, h http.Handler) error {
-	server := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+// logger logs JSON lines, without passwords, where errors go.
+func logger() *slog.Logger {
+	return slog.New(zerolog.NewSlogHandler(zerolog.New(scrubbed{os.Stderr}).With().Timestamp().Logger()))
+}
+
+// declare declares each table once, under its full name and as it was spelled.
+func declare(ctx context.Context, pool *pgxpool.Pool, names []string) (*serve.Tables, error) {
+	full := make([]string, len(names))
+	for i, name := range names {
+		var err error
+		if full[i], err = fullName(ctx, pool, name); err != nil {
+			return nil, err
+		}
+	}
+	declared := serve.Declare(slices.Clone(full))
+	for i, name := range names {
+		declared.Alias(name, full[i])
+	}
+	return declared, nil
+}
+
+// served is a node over HTTP.
+type served struct {
+	pages *serve.Handler
+	say   func(tables int) // once they are loaded
+}
+
+// run serves until the context ends, then lets requests finish. Requests are
+// answered while the tables load, if only to say so: a long load must not look
+// like a process that hangs.
+func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cfg lockstep.Config, declared *serve.Tables) error {
+	server := &http.Server{
+		Handler: s.pages, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		WriteTimeout: time.Minute, // which a stream of rows puts off as it goes
+		IdleTimeout:  2 * time.Minute, MaxHeaderBytes: 64 << 10,
+		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
+	}
 	ended := make(chan error, 1)
 	go func() { ended <- server.Serve(l) }()
-	var err error
-	select {
-	case err = <-ended:
-	case <-ctx.Done():
+	node, err := lockstep.Start(ctx, pool, cfg, declared.Any()...)
+	if err == nil {
+		s.pages.Ready(node)
+		s.say(len(declared.Any()))
+		select {
+		case err = <-ended:
+		case <-ctx.Done():
+		}
 	}
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
 	defer cancel()
-	if e := server.Shutdown(closing); err == nil {
-		err = e
+	if e := server.Shutdown(closing); e != nil {
+		_ = server.Close() // a client that reads for longer than that is left
 	}
-	if e := node.Close(closing); err == nil {
-		err = e
+	if node != nil {
+		err = errors.Join(err, node.Close(closing))
 	}
 	return err
 }

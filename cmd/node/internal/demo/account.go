@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"slices"
 	"strings"
-	"sync"
 	"text/tabwriter"
 	"time"
 
@@ -14,113 +13,57 @@ import (
 	"github.com/pglockstep/lockstep"
 )
 
-// observations are what the nodes have told.
-type observations struct {
-	mu   sync.Mutex
-	seen map[string]map[int64]time.Time // by node and stamp
-	away map[string]bool                // cut off, or not live again yet
-}
-
-func (o *observations) init() {
-	o.seen, o.away = map[string]map[int64]time.Time{}, map[string]bool{}
-}
-
-func (o *observations) cut(node string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	o.away[node] = true
-}
-
-func (o *observations) state(node, state string) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if state == "live" {
-		o.away[node] = false
-	}
-}
-
-// visible notes a write that became visible. What a node replays after an
-// outage is late because of the outage and says nothing about latency.
-func (o *observations) visible(node string, stamp int64, at time.Time) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.away[node] {
-		return
-	}
-	if o.seen[node] == nil {
-		o.seen[node] = map[int64]time.Time{}
-	}
-	if _, twice := o.seen[node][stamp]; !twice {
-		o.seen[node][stamp] = at
-	}
-}
-
-// latencies are from a commit's return in the writer to the row's being
-// visible in the node, both by this machine's clock, in ascending order. A row
-// that was visible before the writer heard of its own commit counts as 0.
-func (c *cluster) latencies(node string) []time.Duration {
-	c.heard.mu.Lock()
-	defer c.heard.mu.Unlock()
-	c.traffic.mu.Lock()
-	defer c.traffic.mu.Unlock()
-	var out []time.Duration
-	for stamp, at := range c.heard.seen[node] {
-		if committed, ok := c.traffic.commits[stamp]; ok {
-			out = append(out, max(0, at.Sub(committed)))
-		}
-	}
-	slices.Sort(out)
-	return out
-}
-
-func quantile(sorted []time.Duration, q float64) string {
-	if len(sorted) == 0 {
-		return "-"
-	}
-	return fmt.Sprintf("%.2f ms", float64(sorted[min(len(sorted)-1, int(q*float64(len(sorted))))].Microseconds())/1000)
-}
-
 // account compares every node with Postgres, row by row, at one cut, and prints the table.
 func (c *cluster) account(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
-	c.say("the writers rest; every node is compared with Postgres, row by row")
+	c.say(plain, "the writers rest; every node is compared with Postgres, row by row")
 	token, want, err := c.truth(ctx)
 	if err != nil {
 		return err
 	}
 	table := new(strings.Builder)
-	w := tabwriter.NewWriter(table, 0, 0, 2, ' ', tabwriter.AlignRight)
-	fmt.Fprintln(w, "node\tevents applied\treplays\tevents replayed\treloads\tvisible p50\tp99\trows\tdiffering\t")
-	wrong := false
-	var examples []string
+	w := tabwriter.NewWriter(table, 0, 0, 3, ' ', tabwriter.AlignRight)
+	fmt.Fprintln(w, "node\tevents applied\treplays\tevents replayed\tfull reloads\tvisible p50\tp99\trows\tdiffering\t")
+	wrong := c.wrong
+	timed := 0
 	for _, n := range c.nodes {
 		m, err := n.ask(ctx, request{Do: "rows", Token: token})
 		if err != nil {
 			return err
 		}
-		if m.Rows == nil {
-			return fmt.Errorf("%s: %s", n.name, m.Text)
-		}
 		differing := difference(want, m.Rows)
-		took := c.latencies(n.name)
-		fmt.Fprintf(w, "%s\t%d\t%d\t%d\t%d\t%s\t%s\t%d\t%d\t\n", n.name, m.Status.Events, m.Status.Replays, m.Status.EventsReplayed,
-			m.Status.Reloads, quantile(took, 0.5), quantile(took, 0.99), len(m.Rows), len(differing))
-		if len(differing) > 0 || m.Status.Reloads > 0 {
-			wrong = true
-			examples = append(examples, differing[:min(3, len(differing))]...)
+		took := c.book.latencies(n.name)
+		timed += len(took)
+		s := m.Status
+		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%d\t\n", n.name, thousands(s.Events), s.Replays, thousands(s.EventsReplayed),
+			s.Reloads, quantile(took, 0.5), quantile(took, 0.99), thousands(uint64(len(m.Rows))), len(differing))
+		for _, d := range differing[:min(3, len(differing))] {
+			wrong = append(wrong, n.name+": "+d)
+		}
+		if s.Reloads > 0 {
+			wrong = append(wrong, fmt.Sprintf("%s loaded its tables again, where it should have replayed", n.name))
+		}
+		if s.Aborted > 0 {
+			wrong = append(wrong, fmt.Sprintf("%s showed %d rows of transactions that were rolled back", n.name, s.Aborted))
 		}
 	}
 	_ = w.Flush() // into memory
-	fmt.Fprintf(c.Out, "\n%s\n", table)
-	fmt.Fprintf(c.Out, "visible: from a commit's return in the writer to the row in the node, while connected\n%s\n", c.traffic.summary())
-	for _, e := range examples {
-		fmt.Fprintln(c.Out, "differs:", e)
+	c.line(plain, "\n%s", table)
+	c.line(dim, "visible: from a commit's return in the writer until the node shows the row, by this machine's one clock;")
+	c.line(dim, "%s waits were timed, those that an outage drew out are left out", thousands(uint64(timed)))
+	c.line(plain, "written: %s", c.traffic.summary())
+	return c.verdict(wrong)
+}
+
+func (c *cluster) verdict(wrong []string) error {
+	for _, w := range wrong {
+		c.line(bad, "wrong: %s", w)
 	}
-	if wrong {
+	if len(wrong) > 0 {
 		return Err
 	}
-	fmt.Fprintln(c.Out, "every node holds exactly what Postgres holds, and none had to load its tables again")
+	c.line(good, "every node holds exactly what Postgres holds, saw nothing that was rolled back, and never loaded its tables again")
 	return nil
 }
 
@@ -178,14 +121,4 @@ func difference(want, have []string) (out []string) {
 		}
 	}
 	return out
-}
-
-func (t *traffic) summary() string {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	var parts []string
-	for _, what := range []string{"hires", "transfers", "dismissals", "new managers", "raises of a department", "rolled back raises"} {
-		parts = append(parts, fmt.Sprintf("%d %s", t.count[what], what))
-	}
-	return "written: " + strings.Join(parts, ", ")
 }

@@ -26,18 +26,18 @@ type child struct {
 	asked map[int]chan message
 }
 
-// startChild runs this program again as a node process.
-func startChild(ctx context.Context, name, dsn, company, schema string, heed func(*child, message)) (*child, error) {
+// startChild runs this program again as a node process, and waits until its
+// tables are loaded. The context bounds the wait, not the process: that ends
+// when its input does, after its last answer.
+func startChild(ctx context.Context, name, dsn, company, schema, proxy string, heed func(*child, message)) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	c := &child{name: name, done: make(chan struct{}), heed: heed, ready: make(chan message, 1), asked: map[int]chan message{}}
-	c.cmd = exec.CommandContext(ctx, self, "demo-node", "--name", name, "--company", company, "--log-schema", schema)
+	c.cmd = exec.Command(self, "demo-node", "--name", name, "--company", company, "--log-schema", schema, "--proxy", proxy)
 	c.cmd.Env = append(os.Environ(), "LOCKSTEP_DSN="+dsn)
 	c.cmd.Stderr = os.Stderr
-	c.cmd.Cancel = func() error { return c.in.Close() } // it ends when its input does
-	c.cmd.WaitDelay = 5 * time.Second
 	newGroup(c.cmd)
 	if c.in, err = c.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", name, err)
@@ -61,6 +61,9 @@ func startChild(ctx context.Context, name, dsn, company, schema string, heed fun
 	case <-c.done:
 		c.stop()
 		return nil, fmt.Errorf("%s ended before it was ready", name)
+	case <-ctx.Done():
+		c.stop()
+		return nil, fmt.Errorf("start %s: %w", name, ctx.Err())
 	}
 }
 
@@ -68,7 +71,7 @@ func startChild(ctx context.Context, name, dsn, company, schema string, heed fun
 func (c *child) listen(out io.Reader) {
 	defer close(c.done)
 	lines := bufio.NewScanner(out)
-	lines.Buffer(nil, 64<<20)
+	lines.Buffer(nil, 256<<20) // all rows of a company are one line
 	for lines.Scan() {
 		var m message
 		if err := json.Unmarshal(lines.Bytes(), &m); err != nil {
@@ -112,17 +115,22 @@ func (c *child) ask(ctx context.Context, r request) (message, error) {
 	}
 	select {
 	case m := <-to:
+		if m.Failed != "" {
+			return m, fmt.Errorf("%s: %s", c.name, m.Failed)
+		}
 		return m, nil
 	case <-c.done:
 		return message{}, fmt.Errorf("%s has ended", c.name)
 	case <-ctx.Done():
-		return message{}, ctx.Err()
+		return message{}, fmt.Errorf("ask %s: %w", c.name, ctx.Err())
 	}
 }
 
 // stop ends the process and waits for it.
 func (c *child) stop() {
 	_ = c.in.Close() // it ends when its input does
+	late := time.AfterFunc(8*time.Second, func() { _ = c.cmd.Process.Kill() })
+	defer late.Stop()
 	<-c.done
 	_ = c.cmd.Wait() // it was told to end
 }

@@ -14,5 +14,9 @@ create table :"company".employees (
 create index on :"company".employees (department);
 insert into :"company".departments
 select i, (array['Sales','Support','Research','Finance','Legal','Design','Logistics','Press'])[i], 1 + i * 10 from generate_series(1, 8) i;
+-- The Archive is left alone by the traffic, so that what is shown of it can be checked.
+insert into :"company".departments values (9, 'Archive', 401);
 insert into :"company".employees
 select i, 'Employee ' || i, 1 + i % 8, 50000 + i * 10, 0 from generate_series(1, 400) i;
+insert into :"company".employees
+select i, 'Archivist ' || i, 9, 50000, 0 from generate_series(401, 420) i;

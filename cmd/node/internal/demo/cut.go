@@ -1,54 +1,63 @@
 package demo
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net"
-	"net/url"
-	"strconv"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
 )
 
 // cut is a TCP proxy between one node and Postgres, which can be cut.
 type cut struct{ proxy *toxiproxy.Proxy }
 
-// newCut puts a proxy in front of a server and returns the connection string
-// that goes through it.
-func newCut(to *pgx.ConnConfig) (*cut, string, error) {
-	upstream := net.JoinHostPort(to.Host, strconv.Itoa(int(to.Port)))
-	if to.Host == "" || to.Host[0] == '/' {
-		return nil, "", fmt.Errorf("the demo cuts nodes off by a TCP proxy: name the server by host and port, not by the socket %s", to.Host)
+// upstream is where Postgres really answers, whichever of several hosts or
+// addresses the connection string leads to.
+func upstream(ctx context.Context, pool *pgxpool.Pool) (string, error) {
+	conn, err := pool.Acquire(ctx)
+	if err != nil {
+		return "", err
 	}
+	defer conn.Release()
+	addr := conn.Conn().PgConn().Conn().RemoteAddr()
+	if _, ok := addr.(*net.TCPAddr); !ok {
+		return "", fmt.Errorf("the demo cuts nodes off by a TCP proxy: name the server by host and port, not by the socket %s", pool.Config().ConnConfig.Host)
+	}
+	return addr.String(), nil
+}
+
+// newCut puts a proxy in front of a server.
+func newCut(upstream string) (*cut, error) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
 	p := toxiproxy.NewProxy(server, "demo", "127.0.0.1:0", upstream)
 	if err := p.Start(); err != nil {
-		return nil, "", fmt.Errorf("start a proxy: %w", err)
+		return nil, fmt.Errorf("start a proxy: %w", err)
 	}
-	mode := "disable"
-	if to.TLSConfig != nil {
-		mode = "require"
-	}
-	dsn := url.URL{Scheme: "postgres", User: url.UserPassword(to.User, to.Password), Host: p.Listen, Path: "/" + to.Database, RawQuery: "sslmode=" + mode}
-	return &cut{p}, dsn.String(), nil
+	return &cut{p}, nil
 }
 
-// off drops every connection and takes no new ones; on heals it. The address stays.
-func (c *cut) off() error {
-	c.proxy.Stop()
-	return nil
-}
+// addr is where the proxy listens; it stays the same over off and on.
+func (c *cut) addr() string { return c.proxy.Listen }
+
+// off drops every connection and takes no new ones, until on.
+func (c *cut) off() { c.proxy.Stop() }
 
 func (c *cut) on() error {
-	if c.proxy.Enabled {
-		return nil
-	}
 	if err := c.proxy.Start(); err != nil {
 		return fmt.Errorf("heal the connection: %w", err)
 	}
 	return nil
 }
 
-func (c *cut) close() { c.proxy.Stop() }
+// through lets a pool reach its server by way of a proxy only. The connection
+// string stays as it is, and with it whatever TLS has to verify.
+func through(cfg *pgxpool.Config, proxy string) {
+	var d net.Dialer
+	cfg.ConnConfig.LookupFunc = func(_ context.Context, host string) ([]string, error) { return []string{host}, nil }
+	cfg.ConnConfig.DialFunc = func(ctx context.Context, _, _ string) (net.Conn, error) {
+		return d.DialContext(ctx, "tcp", proxy)
+	}
+}

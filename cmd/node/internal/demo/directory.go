@@ -44,7 +44,7 @@ func newDirectory(company string) *directory {
 	return d
 }
 
-// manager is the name of an employee's manager, as of one instant.
+// manager says whom an employee reports to, as of one instant.
 func (d *directory) manager(node *lockstep.Node, employee int) (answer string) {
 	node.View(func(v *lockstep.View) {
 		e, ok := d.employees.At(v).Get(employee)

@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -20,9 +20,9 @@ import (
 // request is what the parent asks of a node process, a JSON line.
 type request struct {
 	ID    int            `json:"id"`
-	Do    string         `json:"do"` // status, ask, rows
+	Do    string         `json:"do"` // status, manager, rows
 	Who   int            `json:"who,omitempty"`
-	Token lockstep.Token `json:"token"`
+	Token lockstep.Token `json:"token"` // to wait for first; zero: answer as things are
 }
 
 // message is what a node process says, a JSON line.
@@ -31,6 +31,7 @@ type message struct {
 	ID     int       `json:"id,omitempty"`
 	State  string    `json:"state,omitempty"`
 	Text   string    `json:"text,omitempty"`
+	Failed string    `json:"failed,omitempty"`
 	Stamp  int64     `json:"stamp,omitempty"`
 	At     time.Time `json:"at,omitzero"`
 	Rows   []string  `json:"rows,omitempty"`
@@ -44,24 +45,26 @@ type account struct {
 	Events         uint64  `json:"events"`
 	Replays        uint64  `json:"replays"`
 	EventsReplayed uint64  `json:"events_replayed"`
-	Reloads        uint64  `json:"reloads"`
-	Position       string  `json:"position"`
+	Reloads        uint64  `json:"reloads"` // full ones, after the first load
+	Aborted        int64   `json:"aborted"` // rows seen that were never committed
 }
 
 // RunNode is a node process: it follows the company, answers requests from
 // in, and ends when in does, so that it never outlives the demo. The connection
 // string comes from the environment, where process lists do not show it.
-func RunNode(ctx context.Context, name, company, schema string, in io.Reader, out io.Writer) error {
+func RunNode(ctx context.Context, cfg *pgxpool.Config, proxy string, node lockstep.Config, company string, in io.Reader, out io.Writer) error {
 	p := &process{out: json.NewEncoder(out), dir: newDirectory(company)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	pool, err := pgxpool.New(ctx, os.Getenv("LOCKSTEP_DSN"))
+	through(cfg, proxy)
+	pool, err := pgxpool.NewWithConfig(ctx, cfg)
 	if err != nil {
 		return p.failed(err)
 	}
 	defer pool.Close()
-	cfg := lockstep.Config{Name: name, Schema: schema, Logger: slog.New(slog.DiscardHandler)}
-	if p.node, err = lockstep.Start(ctx, pool, cfg, p.dir.departments, p.dir.employees); err != nil {
+	node.Logger = slog.New(slog.DiscardHandler) // the parent tells the story
+	requests := readRequests(in, cancel)
+	if p.node, err = lockstep.Start(ctx, pool, node, p.dir.departments, p.dir.employees); err != nil {
 		return p.failed(err)
 	}
 	defer func() {
@@ -75,15 +78,29 @@ func RunNode(ctx context.Context, name, company, schema string, in io.Reader, ou
 	defer cancel()
 	behind.Go(func() { p.watchWrites(ctx) })
 	behind.Go(func() { p.watchState(ctx) })
-	lines := bufio.NewScanner(in)
-	for lines.Scan() {
-		var r request
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			return p.failed(err)
-		}
+	for r := range requests {
 		behind.Go(func() { p.answer(ctx, r) })
 	}
-	return lines.Err()
+	return nil
+}
+
+// readRequests reads until the parent goes, which ends everything, a load that
+// has not ended too.
+func readRequests(in io.Reader, gone context.CancelFunc) <-chan request {
+	requests := make(chan request)
+	go func() {
+		defer close(requests)
+		defer gone()
+		lines := bufio.NewScanner(in)
+		for lines.Scan() {
+			var r request
+			if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+				return // not the parent
+			}
+			requests <- r
+		}
+	}()
+	return requests
 }
 
 // process is the inside of a node process.
@@ -92,6 +109,8 @@ type process struct {
 	out  *json.Encoder
 	node *lockstep.Node
 	dir  *directory
+
+	aborted atomic.Int64 // rows with a salary that was rolled back
 }
 
 func (p *process) say(m message) {
@@ -107,16 +126,17 @@ func (p *process) failed(err error) error {
 
 func (p *process) answer(ctx context.Context, r request) {
 	m := message{Kind: "reply", ID: r.ID}
+	waiting, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	if err := p.node.WaitFor(waiting, r.Token); err != nil {
+		m.Failed = err.Error()
+		p.say(m)
+		return
+	}
 	switch r.Do {
-	case "ask":
+	case "manager":
 		m.Text = p.dir.manager(p.node, r.Who)
 	case "rows":
-		waiting, cancel := context.WithTimeout(ctx, 20*time.Second)
-		defer cancel()
-		if err := p.node.WaitFor(waiting, r.Token); err != nil {
-			m.Text = err.Error()
-			break
-		}
 		v := p.node.OpenView()
 		defer v.Close()
 		m.Rows = p.dir.rows(v)
@@ -124,7 +144,7 @@ func (p *process) answer(ctx context.Context, r request) {
 	s := p.node.Status()
 	m.Status = &account{
 		State: s.State.String(), Staleness: s.Staleness.Seconds(), Events: s.Events, Replays: s.Replays,
-		EventsReplayed: s.EventsReplayed, Reloads: s.Resyncs + s.Reloads, Position: s.Position.String(),
+		EventsReplayed: s.EventsReplayed, Reloads: s.Resyncs + s.Reloads, Aborted: p.aborted.Load(),
 	}
 	p.say(m)
 }
@@ -137,6 +157,9 @@ func (p *process) watchWrites(ctx context.Context) {
 				p.say(message{Kind: "failed", Text: err.Error()})
 			}
 			return
+		}
+		if c.New.Salary == neverCommitted {
+			p.aborted.Add(1)
 		}
 		if (c.Op == lockstep.OpInsert || c.Op == lockstep.OpUpdate) && c.New.Stamp != c.Old.Stamp {
 			p.say(message{Kind: "visible", Stamp: c.New.Stamp, At: time.Now()})
@@ -157,7 +180,7 @@ func (p *process) watchState(ctx context.Context) {
 		}
 		if s := p.node.Status(); s.State != last {
 			last = s.State
-			p.say(message{Kind: "state", State: s.State.String(), Text: s.Reason})
+			p.say(message{Kind: "state", State: s.State.String(), Text: s.Reason, At: time.Now()})
 		}
 	}
 }

@@ -31,11 +31,13 @@ func served(t *testing.T, sql string, tables ...string) (db *pgtest.DB, node *lo
 		t.Fatal(err)
 	}
 	declared := serve.Declare(tables)
+	pages := serve.New(declared, serve.Options{MaxStale: time.Minute})
 	node, err := lockstep.Start(t.Context(), pool, lockstep.Config{Name: "n1", Logger: quiet}, declared.Any()...)
 	if err != nil {
 		t.Fatal(err)
 	}
-	server := httptest.NewServer(serve.Handler(node, declared, time.Minute))
+	pages.Ready(node)
+	server := httptest.NewServer(pages)
 	t.Cleanup(func() {
 		server.Close()
 		if err := node.Close(context.Background()); err != nil {

@@ -1,0 +1,65 @@
+package demo
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"sync"
+	"time"
+)
+
+// style is how a line looks on a terminal.
+type style string
+
+const (
+	plain style = ""
+	dim   style = "\x1b[2m"
+	bad   style = "\x1b[31m"
+	good  style = "\x1b[32m"
+	watch style = "\x1b[33m"
+	bold  style = "\x1b[1m"
+)
+
+// voice says what happens, as it happens.
+type voice struct {
+	mu     sync.Mutex
+	out    io.Writer
+	began  time.Time
+	colour bool
+}
+
+func newVoice(out io.Writer) *voice {
+	return &voice{out: out, began: time.Now(), colour: colours(out)}
+}
+
+// colours is whether out is a terminal whose owner likes colours.
+func colours(out io.Writer) bool {
+	f, ok := out.(*os.File)
+	if !ok || os.Getenv("NO_COLOR") != "" || os.Getenv("TERM") == "dumb" {
+		return false
+	}
+	info, err := f.Stat()
+	return err == nil && info.Mode()&os.ModeCharDevice != 0
+}
+
+func (v *voice) paint(s style, text string) string {
+	if !v.colour || s == plain {
+		return text
+	}
+	return string(s) + text + "\x1b[0m"
+}
+
+// say prints a line with the time since the demo began.
+func (v *voice) say(s style, format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	at := v.paint(dim, fmt.Sprintf("%6.1f s", time.Since(v.began).Seconds()))
+	fmt.Fprintf(v.out, "%s  %s\n", at, v.paint(s, fmt.Sprintf(format, args...)))
+}
+
+// line prints a line of the account.
+func (v *voice) line(s style, format string, args ...any) {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	fmt.Fprintln(v.out, v.paint(s, fmt.Sprintf(format, args...)))
+}
