@@ -3,235 +3,275 @@ package integration
 import (
 	"context"
 	"errors"
-	"io"
-	"log/slog"
-	"net/netip"
+	"fmt"
+	"maps"
+	"strings"
 	"testing"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/rs/zerolog"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/pgserver"
 	"github.com/pglockstep/lockstep/internal/pgtest"
-	"github.com/pglockstep/lockstep/triggers"
 )
 
-type item struct {
-	ID int
-	V  int
-}
-
-// proxied is a pool whose connections go through a proxy that can be cut.
-func proxied(t *testing.T, db *pgtest.DB) (*pgxpool.Pool, *toxiproxy.Proxy) {
+// toxic adds a toxic to a proxy in both directions.
+func toxic(t *testing.T, proxy *toxiproxy.Proxy, kind, attributes string) (remove func()) {
 	t.Helper()
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
-	proxy := toxiproxy.NewProxy(server, "postgres", "127.0.0.1:0", db.Server().Addr())
-	if err := proxy.Start(); err != nil {
-		t.Fatal(err)
+	for _, stream := range []string{"upstream", "downstream"} {
+		spec := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "attributes": {%s}}`, stream, kind, stream, attributes)
+		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(spec)); err != nil {
+			t.Fatal(err)
+		}
 	}
-	t.Cleanup(proxy.Stop)
-	at := netip.MustParseAddrPort(proxy.Listen)
-	return db.Pool(t, func(c *pgxpool.Config) { c.ConnConfig.Host, c.ConnConfig.Port = at.Addr().String(), at.Port() }), proxy
-}
-
-// items is a database with table items, rows 1 to 100, captured.
-func items(t *testing.T, db *pgtest.DB) {
-	t.Helper()
-	db.Exec(t, "create table items (id int primary key, v int not null); insert into items select i, 0 from generate_series(1, 100) i")
-	o := triggers.Options{Bell: triggers.BellNotify, Logger: slog.New(slog.DiscardHandler)}
-	if err := triggers.Install(t.Context(), db.Pool(t), o, "public.items"); err != nil {
-		t.Fatal(err)
+	return func() {
+		for _, stream := range []string{"upstream", "downstream"} {
+			if err := proxy.Toxics.RemoveToxic(context.Background(), stream); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
 }
 
-func start(t *testing.T, pool *pgxpool.Pool) (*lockstep.Node, *lockstep.Table[int, item]) {
+// cuts are the ways in which a network takes a node's server away. Each
+// returns what heals it.
+var cuts = map[string]func(t *testing.T, proxy *toxiproxy.Proxy) (heal func()){
+	"connections are closed and new ones refused": func(t *testing.T, proxy *toxiproxy.Proxy) func() {
+		proxy.Stop()
+		return func() {
+			if err := proxy.Start(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	},
+	"connections are reset": func(t *testing.T, proxy *toxiproxy.Proxy) func() {
+		return toxic(t, proxy, "reset_peer", `"timeout": 0`)
+	},
+	"packets are dropped": func(t *testing.T, proxy *toxiproxy.Proxy) func() {
+		return toxic(t, proxy, "timeout", `"timeout": 0`)
+	},
+	"packets are held back": func(t *testing.T, proxy *toxiproxy.Proxy) func() {
+		return toxic(t, proxy, "latency", `"latency": 3600000`)
+	},
+}
+
+// values are what row 1 became, in the order in which a subscriber was told.
+func values(list []lockstep.Change[int, item]) (v []int) {
+	for _, c := range list {
+		if c.Key == 1 {
+			v = append(v, c.New.V)
+		}
+	}
+	return v
+}
+
+func rowOneIs(v int) func(lockstep.Change[int, item]) bool {
+	return func(c lockstep.Change[int, item]) bool { return c.Key == 1 && c.New.V == v }
+}
+
+// wantEach checks that a subscriber was told first, first+1, ... last.
+func wantEach(t *testing.T, got []int, first, last int) {
 	t.Helper()
-	table := lockstep.NewTable("public.items", func(i item) int { return i.ID })
-	node, err := lockstep.Start(t.Context(), pool, lockstep.Config{Name: t.Name(), Logger: slog.New(slog.DiscardHandler)}, table)
+	ok := len(got) == last-first+1
+	for i, v := range got {
+		ok = ok && v == first+i
+	}
+	if !ok {
+		t.Errorf("a subscriber saw %v, want each of %d to %d once and in order", got, first, last)
+	}
+}
+
+// wantSame compares the node's items with the table's.
+func wantSame(t *testing.T, db *pgtest.DB, table *lockstep.Table[int, item]) {
+	t.Helper()
+	rows, _ := db.Pool(t).Query(deadline(t), "select id, v from items") // CollectRows has its error
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[item])
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
-		defer cancel()
-		if err := node.Close(ctx); err != nil {
-			t.Error(err)
-		}
-	})
-	return node, table
-}
-
-// reached waits until a subscriber has seen row 1 with a value, and returns what it saw of row 1.
-func reached(t *testing.T, changes <-chan int, want int) (seen []int) {
-	t.Helper()
-	deadline := time.After(60 * time.Second)
-	for {
-		select {
-		case v := <-changes:
-			seen = append(seen, v)
-			if v == want {
-				return seen
-			}
-		case <-deadline:
-			t.Fatalf("row 1 never became %d: %v", want, seen)
-		}
+	want := map[int]item{}
+	for _, i := range list {
+		want[i.ID] = i
 	}
-}
-
-// watch sends the value of row 1 after each of its changes.
-func watch(t *testing.T, table *lockstep.Table[int, item]) <-chan int {
-	t.Helper()
-	out := make(chan int, 10_000)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	live := make(chan struct{})
-	go func() {
-		defer close(done)
-		for c, err := range table.Changes(ctx) {
-			switch {
-			case err != nil:
-				return
-			case c.Op == lockstep.OpLive:
-				close(live)
-			case c.Key == 1 && c.Op != lockstep.OpCurrent:
-				out <- c.New.V
-			}
-		}
-	}()
-	t.Cleanup(func() { cancel(); <-done })
-	<-live
-	return out
+	if got := maps.Collect(table.All()); !maps.Equal(got, want) {
+		t.Errorf("the node has %v, the database %v", got, want)
+	}
 }
 
 // Real sockets from end to end: follow, be cut off, keep answering, be healed,
 // replay. Nothing is loaded again and nobody misses or doubles a change.
 func TestNodeThatWasCutOffReplaysWhatItMissed(t *testing.T) {
-	db := pgtest.New(t)
-	items(t, db)
-	pool, proxy := proxied(t, db)
-	node, table := start(t, pool)
-	changes := watch(t, table)
-
-	db.Exec(t, "update items set v = 1 where id = 1")
-	reached(t, changes, 1)
-
-	proxy.Stop()
-	for v := 2; v <= 20; v++ {
-		if _, err := db.Pool(t).Exec(t.Context(), "update items set v = $1 where id = 1", v); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if got, ok := table.Get(1); !ok || got.V != 1 {
-		t.Errorf("cut off, the node answers %v, %v", got, ok)
-	}
-	if _, err := table.Put(t.Context(), item{2, 2}); !errors.Is(err, lockstep.ErrNotCommitted) && !errors.Is(err, lockstep.ErrOutcomeUnknown) {
-		t.Errorf("cut off, a write says %v", err)
-	}
-	short, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
-	defer cancel()
-	if err := node.Barrier(short); err == nil {
-		t.Error("cut off, a barrier passed")
-	}
-	if s := node.Status(); s.State == lockstep.Live || s.LastError == nil {
-		t.Errorf("cut off, the node says it is %v (last error %v)", s.State, s.LastError)
-	}
-
-	if err := proxy.Start(); err != nil {
-		t.Fatal(err)
-	}
-	seen := reached(t, changes, 20)
-	for i, v := range seen {
-		if v != i+2 {
-			t.Fatalf("a subscriber saw %v", seen)
-		}
-	}
-	if err := node.Barrier(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	s := node.Status()
-	if s.State != lockstep.Live || s.Replays == 0 || s.EventsReplayed < 19 || s.Resyncs+s.Reloads != 0 || len(s.Loads) != 1 {
-		t.Errorf("%v, %d replays of %d events, %d resyncs, loads %+v", s.State, s.Replays, s.EventsReplayed, s.Resyncs, s.Loads)
-	}
-}
-
-func TestNodeComesBackFromEachKindOfFailureWithoutLoading(t *testing.T) {
-	for name, fail := range map[string]func(t *testing.T, c *pgtest.Cluster, db *pgtest.DB){
-		"the listening backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) {
-			db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep bell'")
-		},
-		"the fetching backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) {
-			db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep fetch'")
-		},
-		"Postgres is killed": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) {
-			if err := c.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if err := c.Restart(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-		},
-	} {
+	for name, cut := range cuts {
 		t.Run(name, func(t *testing.T) {
-			c := pgtest.Own(t, pgtest.With("fsync", "on"))
-			db := c.New(t)
+			db := fresh(t)
 			items(t, db)
-			node, table := start(t, db.Pool(t))
-			changes := watch(t, table)
+			direct := db.Pool(t)
+			pool, proxy := proxied(t, db)
+			node, table := start(t, pool)
+			changes := subscribe(t, table)
 			db.Exec(t, "update items set v = 1 where id = 1")
-			reached(t, changes, 1)
-			fail(t, c, db)
-			db.Exec(t, "update items set v = 2 where id = 1")
-			reached(t, changes, 2)
-			if s := node.Status(); s.Resyncs+s.Reloads != 0 || s.Sessions < 2 {
-				t.Errorf("%d sessions, %d resyncs, %d reloads: %+v", s.Sessions, s.Resyncs, s.Reloads, s.Loads)
+			changes.upTo(rowOneIs(1))
+			barrier(t, node)
+			began := time.Now()
+
+			heal := cut(t, proxy)
+			for v := 2; v <= 20; v++ {
+				if _, err := direct.Exec(t.Context(), "update items set v = $1 where id = 1", v); err != nil {
+					t.Fatal(err)
+				}
+			}
+			cutOff(t, node, table, began)
+			heal()
+
+			wantEach(t, values(changes.upTo(rowOneIs(20))), 2, 20)
+			barrier(t, node)
+			wantSame(t, db, table)
+			s := node.Status()
+			if s.State != lockstep.Live || s.Resyncs+s.Reloads != 0 || len(s.Loads) != 1 {
+				t.Errorf("%v, %d resyncs, loads %+v", s.State, s.Resyncs, s.Loads)
+			}
+			if s.Sessions > 1 && (s.Replays == 0 || s.EventsReplayed < 19) {
+				t.Errorf("%d sessions, %d replays of %d events", s.Sessions, s.Replays, s.EventsReplayed)
+			}
+			if s.Sessions == 1 && name != "packets are held back" {
+				t.Error("the first session outlived it: nothing was cut")
 			}
 		})
 	}
 }
 
-// A black hole: nothing is refused and nothing is answered.
-func TestNodeFindsOutThatNobodyAnswers(t *testing.T) {
-	db := pgtest.New(t)
-	items(t, db)
-	var hole hole
-	pool := db.Pool(t, func(c *pgxpool.Config) { c.ConnConfig.DialFunc = hole.dial })
-	node, table := start(t, pool)
-	changes := watch(t, table)
-	hole.open()
-	short, cancel := context.WithTimeout(t.Context(), 1500*time.Millisecond)
+// cutOff holds a node without its server to what it promises.
+func cutOff(t *testing.T, node *lockstep.Node, table *lockstep.Table[int, item], began time.Time) {
+	t.Helper()
+	short, cancel := context.WithTimeout(t.Context(), 300*time.Millisecond)
 	defer cancel()
+	_, err := table.Put(short, item{2, 2})
+	var we *lockstep.WriteError
+	if !errors.As(err, &we) || !errors.Is(err, lockstep.ErrNotCommitted) && !errors.Is(err, lockstep.ErrOutcomeUnknown) || strings.Contains(err.Error(), "\n") {
+		t.Errorf("cut off, a write says %v", err)
+	}
 	if err := node.Barrier(short); !errors.Is(err, context.DeadlineExceeded) {
-		t.Errorf("a barrier into the hole: %v", err)
+		t.Errorf("cut off, a barrier says %v", err)
 	}
-	if s := node.Status(); s.State == lockstep.Live {
-		t.Errorf("the node calls itself live after %v without an answer", s.Staleness)
+	until(t, "the node notices that it is stale", func() bool { return node.Status().State != lockstep.Live })
+	if s := node.Status(); s.Reason == "" || s.Since.Before(began) || s.Since.After(time.Now()) || s.Staleness <= 0 {
+		t.Errorf("cut off, it is %v since %v (cut at %v) because of %q, %v behind", s.State, s.Since, began, s.Reason, s.Staleness)
 	}
-	db.Exec(t, "update items set v = 5 where id = 1")
-	hole.close()
-	reached(t, changes, 5)
+	if got, ok := table.Get(1); !ok || got.V != 1 {
+		t.Errorf("cut off, it answers %v, %v", got, ok)
+	}
 }
 
-func TestNewHistoryLoadsAgainAndSaysSo(t *testing.T) {
-	db := pgtest.New(t)
+// update writes a value to row 1, however often the server goes away.
+func update(ctx context.Context, pool *pgxpool.Pool, v int) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		// Whether an attempt that failed was committed is seen from the row.
+		if _, err := pool.Exec(ctx, "update items set v = $1 where id = 1 and v = $2", v, v-1); err == nil {
+			return nil
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Whatever of the server's breaks while it is written to, the node replays.
+func TestNodeComesBackFromEachKindOfFailureWithoutLoading(t *testing.T) {
+	for name, fail := range map[string]func(t *testing.T, c *pgtest.Cluster, db *pgtest.DB) error{
+		"the listening backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) error {
+			db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep bell'")
+			return nil
+		},
+		"the fetching backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) error {
+			db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep fetch'")
+			return nil
+		},
+		"Postgres is restarted": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
+			return c.Restart(t.Context())
+		},
+		"Postgres is stopped at once and started": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
+			return errors.Join(c.Halt(pgserver.Immediate), c.Restart(t.Context()))
+		},
+		"Postgres is killed and started": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
+			return errors.Join(c.Kill(), c.Restart(t.Context()))
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := own(t, pgtest.With("fsync", "on"))
+			db := c.New(t)
+			items(t, db)
+			node, table := start(t, db.Pool(t))
+			changes := subscribe(t, table)
+			const last = 200
+			wrote, halfway := make(chan error, 1), make(chan struct{})
+			go func(ctx context.Context, pool *pgxpool.Pool) {
+				for v := 1; v <= last; v++ {
+					if err := update(ctx, pool, v); err != nil {
+						wrote <- err
+						return
+					}
+					if v == last/4 {
+						close(halfway)
+					}
+				}
+				wrote <- nil
+			}(deadline(t), db.Pool(t))
+			<-halfway
+			if err := fail(t, c, db); err != nil {
+				t.Fatal(err)
+			}
+			if err := <-wrote; err != nil {
+				t.Fatal(err)
+			}
+			wantEach(t, values(changes.upTo(rowOneIs(last))), 1, last)
+			barrier(t, node)
+			wantSame(t, db, table)
+			if s := node.Status(); s.Resyncs+s.Reloads != 0 || s.Sessions < 2 || s.Replays == 0 || len(s.Loads) != 1 {
+				t.Errorf("%d sessions, %d replays, %d resyncs, %d reloads: %+v", s.Sessions, s.Replays, s.Resyncs, s.Reloads, s.Loads)
+			}
+		})
+	}
+}
+
+// A backend that ends in the middle of a long answer leaves no half of it.
+func TestFetchThatBreaksInTheMiddleLeavesNothing(t *testing.T) {
+	db := fresh(t)
 	items(t, db)
-	node, table := start(t, db.Pool(t))
-	db.Exec(t, "update items set v = 9 where id = 7")
-	if err := node.Barrier(t.Context()); err != nil {
-		t.Fatal(err)
+	pool, proxy := proxied(t, db)
+	table := itemTable()
+	node := startNode(t, pool, lockstep.Config{MaxLag: 1_000_000}, table)
+	changes := subscribe(t, table)
+	faster := toxic(t, proxy, "bandwidth", `"rate": 300`)
+	const rows = 60_000
+	db.Exec(t, fmt.Sprintf("insert into items select i, 7 from generate_series(1001, %d) i", 1000+rows))
+	conn := db.Conn(t)
+	until(t, "the fetch is in the middle of its answer", func() bool {
+		var terminated bool
+		err := conn.QueryRow(t.Context(), `select coalesce(bool_or(pg_terminate_backend(pid)), false) from pg_stat_activity
+			where application_name = 'lockstep fetch' and datname = current_database() and wait_event = 'ClientWrite'`).Scan(&terminated)
+		return err == nil && terminated
+	})
+	if n := table.Len(); n != 100 {
+		t.Errorf("%d rows are visible in the middle of a transaction of %d", n, rows)
 	}
-	if err := triggers.NewHistory(t.Context(), db.Pool(t), triggers.Options{}); err != nil {
-		t.Fatal(err)
-	}
-	db.Exec(t, "update items set v = 10 where id = 7")
-	if err := node.Barrier(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	if got, _ := table.Get(7); got.V != 10 {
-		t.Errorf("row 7 is %v", got)
-	}
-	if s := node.Status(); s.Resyncs != 1 || s.Loads[len(s.Loads)-1].Reason != "history changed" {
-		t.Errorf("%d resyncs: %+v", s.Resyncs, s.Loads)
+	faster()
+	seen := map[int]bool{}
+	changes.upTo(func(c lockstep.Change[int, item]) bool {
+		if c.Op != lockstep.OpInsert || seen[c.Key] || c.New.V != 7 {
+			t.Fatalf("a subscriber saw %v", c)
+		}
+		seen[c.Key] = true
+		return len(seen) == rows
+	})
+	barrier(t, node)
+	if s := node.Status(); table.Len() != 100+rows || s.Sessions < 2 || s.Resyncs+s.Reloads != 0 || s.EventsReplayed < rows {
+		t.Errorf("%d rows; %d sessions, %d resyncs, %d events replayed", table.Len(), s.Sessions, s.Resyncs, s.EventsReplayed)
 	}
 }
