@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"regexp"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -96,6 +97,21 @@ func DocumentKey(text string) (string, error) {
 	return "[" + strings.Join(parts, ",") + "]", nil
 }
 
+var escape = regexp.MustCompile(`\\(?:u[0-9a-fA-F]{4}|.)`)
+
+// replacements counts U+FFFD in a JSON string as it is written. Decoding puts
+// more of them, for broken bytes and halves of surrogate pairs: no text in Postgres
+// has those, and they must not find a row whose key has a U+FFFD.
+func replacements(v json.RawMessage) int {
+	n := bytes.Count(v, []byte("\ufffd"))
+	for _, e := range escape.FindAll(v, -1) {
+		if bytes.EqualFold(e, []byte(`\ufffd`)) {
+			n++
+		}
+	}
+	return n
+}
+
 // canonical writes a JSON scalar in one way: strings are decoded and encoded
 // again, everything else stays as it is.
 func canonical(v json.RawMessage) (string, error) {
@@ -107,6 +123,9 @@ func canonical(v json.RawMessage) (string, error) {
 		var s string
 		if err := json.Unmarshal(v, &s); err != nil {
 			return "", err //nolint:wrapcheck // the caller says of what
+		}
+		if n := strings.Count(s, "\ufffd"); n > 0 && n != replacements(v) {
+			return "", errors.New("it is not Unicode")
 		}
 		b, err := json.Marshal(s)
 		return string(b), err //nolint:wrapcheck // a string always encodes
