@@ -39,7 +39,7 @@ func (t *Table[K, T]) prune(k K, pins []uint64, deep bool) {
 		below := n.next.Load()
 		pin, needed := pinIn(pins, n.version(), newer.version())
 		switch {
-		case !needed, below == nil && !n.live(): // absent is absent, with a tombstone or without
+		case !needed:
 			newer.next.Store(below)
 			t.drop(k, n, head)
 		case n.mark&waitingBit == 0:
@@ -53,7 +53,7 @@ func (t *Table[K, T]) prune(k K, pins []uint64, deep bool) {
 		}
 		n = below
 	}
-	// What was pruned last may have left a tombstone at the end of the chain.
+	// Absent is absent, with a tombstone at the end of the chain or without.
 	if newer != head && !newer.live() && newer.next.Load() == nil {
 		t.pruneLast(k, head, newer)
 	}

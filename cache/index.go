@@ -11,7 +11,7 @@ import (
 // rows. It obeys the same views as the table.
 //
 // For each index key it holds candidates: the keys of which some linked version, published or staged, has
-// that index key. A candidate is added before the version is linked and removed after it has been unlinked.
+// that index key. A candidate is added before the version is published and removed after it has been unlinked.
 // So the candidates at any pinned number are a superset of what belongs there, and a read looks at each
 // candidate's version at its own number. A key that belongs there cannot leave meanwhile (invariant 3 of
 // node.go), so that it is met exactly once.

@@ -38,13 +38,20 @@ func (s *Store) newState(num uint64, meta any) *state {
 // pin returns the published state, held until unpin.
 func (s *Store) pin() *state {
 	for {
-		st := s.cur.Load()
-		st.refs.Add(1)
-		if s.cur.Load() == st {
+		if st := s.cur.Load(); st.tryPin() {
 			return st
 		}
-		st.refs.Add(-1)
 	}
+}
+
+// tryPin holds the state if it is still the published one.
+func (st *state) tryPin() bool {
+	st.refs.Add(1)
+	if st.store.cur.Load() == st {
+		return true
+	}
+	st.refs.Add(-1)
+	return false
 }
 
 func (st *state) unpin() { st.refs.Add(-1) }

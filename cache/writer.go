@@ -152,7 +152,7 @@ func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
 	}
 	n.next.Store(below)
 	t.held.Add(int64(n.size))
-	for _, x := range t.indexes { // first: whoever finds the row by its key must find it by the index
+	for _, x := range t.indexes {
 		x.add(k, n, head)
 	}
 	t.rows.Store(k, n)
