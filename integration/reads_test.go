@@ -354,4 +354,3 @@ func delta(c lockstep.RowChange) int {
 	is, _ := c.New.(account)
 	return is.Balance - was.Balance
 }
-
