@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -163,7 +164,10 @@ func (in *installer) table(ctx context.Context, name string) error {
 }
 
 func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
+	// The triggers carry the registered name and the key: capture need not look them up.
+	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys}
 	vars := in.varsFor(t.Schema, t.Name)
+	maps.Copy(vars, about)
 	steps := []string{"grant_owner.sql", "attach_statement.sql"}
 	if t.Mode == "row" {
 		steps[1] = "attach_row.sql"
@@ -174,21 +178,13 @@ func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
 		}
 	}
 	for _, p := range t.Partitions {
-		if err := in.run(ctx, tx, "attach_partition.sql", in.varsFor(p.Schema, p.Name)); err != nil {
+		of := in.varsFor(p.Schema, p.Name)
+		maps.Copy(of, about)
+		if err := in.run(ctx, tx, "attach_partition.sql", of); err != nil {
 			return err
 		}
 	}
-	vars["relation"], vars["mode"], vars["keys"] = t.Quoted, t.Mode, "{"+strings.Join(quoteAll(t.Key), ",")+"}"
 	return in.run(ctx, tx, "register.sql", vars)
-}
-
-// quoteAll quotes the elements of an array constant.
-func quoteAll(names []string) []string {
-	quoted := make([]string, len(names))
-	for i, n := range names {
-		quoted[i] = `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(n) + `"`
-	}
-	return quoted
 }
 
 // isRight reports whether nothing needs to be done: no lock is taken then.

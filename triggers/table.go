@@ -21,7 +21,7 @@ type table struct {
 	Schema     string
 	Name       string
 	Quoted     string // as SQL writes it
-	Key        []string
+	Keys       string // the key columns' names, as the text of an array
 	Mode       string // "statement" or "row"
 	Partitions []partition
 }
@@ -35,7 +35,7 @@ select c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident
   coalesce((select array_agg(a.attname::text order by o.n)
             from pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
             join pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
-            where x.indrelid = c.oid and x.indisprimary), '{}'),
+            where x.indrelid = c.oid and x.indisprimary), '{}')::text,
   case when c.relkind = 'p' or exists (select from pg_subscription_rel s where s.srrelid = c.oid) then 'row' else 'statement' end
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
@@ -44,7 +44,7 @@ where c.oid = to_regclass($1)`
 // cannot be kept right, with a *RefusedError.
 func lookUp(ctx context.Context, q querier, o Options, name string) (*table, error) {
 	var t table
-	err := q.QueryRow(ctx, tableSQL, name).Scan(&t.OID, &t.Schema, &t.Name, &t.Quoted, &t.Key, &t.Mode)
+	err := q.QueryRow(ctx, tableSQL, name).Scan(&t.OID, &t.Schema, &t.Name, &t.Quoted, &t.Keys, &t.Mode)
 	var pgErr *pgconn.PgError
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

@@ -9,16 +9,19 @@
 --
 -- Above half of a full queue the bell is silent: a full one makes commits fail.
 -- Nodes then poll.
+--
+-- It needs no rights but those that PUBLIC has on these functions, and is
+-- looked up by nobody's search_path.
 create or replace function :"schema".announce() returns trigger
-language plpgsql security definer
-set search_path = pg_catalog, :"schema", pg_temp
+language plpgsql
 as $$
 declare
-  -- 1819239275 is 'lock' in ASCII: the upper half of the advisory lock's key.
-  ours constant bigint := (1819239275::bigint << 32) | quote_ident(tg_table_schema)::regnamespace::oid::bigint;
+  room constant oid := pg_catalog.quote_ident(tg_table_schema)::pg_catalog.regnamespace::pg_catalog.oid;
 begin
-  if pg_try_advisory_xact_lock(ours) and pg_notification_queue_usage() < 0.5 then
-    perform pg_notify('lockstep_' || quote_ident(tg_table_schema)::regnamespace::oid, new.seq::text);
+  -- 1819239275 is 'lock' in ASCII: the upper half of the advisory lock's key.
+  if pg_catalog.pg_try_advisory_xact_lock((1819239275::bigint operator(pg_catalog.<<) 32) operator(pg_catalog.|) room::bigint)
+     and pg_catalog.pg_notification_queue_usage() operator(pg_catalog.<) 0.5 then
+    perform pg_catalog.pg_notify('lockstep_' operator(pg_catalog.||) room::text, new.seq::text);
   end if;
   return null;
 end

@@ -1,12 +1,12 @@
 -- Statement capture of one table.
 create or replace trigger :"insert_trigger" after insert on :"table_schema".:"table_name"
-  referencing new table as new_rows for each statement execute function :"schema".capture();
+  referencing new table as new_rows for each statement execute function :"schema".capture(:'relation', :'keys');
 create or replace trigger :"update_trigger" after update on :"table_schema".:"table_name"
-  referencing old table as old_rows new table as new_rows for each statement execute function :"schema".capture();
+  referencing old table as old_rows new table as new_rows for each statement execute function :"schema".capture(:'relation', :'keys');
 create or replace trigger :"delete_trigger" after delete on :"table_schema".:"table_name"
-  referencing old table as old_rows for each statement execute function :"schema".capture();
+  referencing old table as old_rows for each statement execute function :"schema".capture(:'relation', :'keys');
 create or replace trigger :"truncate_trigger" after truncate on :"table_schema".:"table_name"
-  for each statement execute function :"schema".capture_truncate();
+  for each statement execute function :"schema".capture_truncate(:'relation');
 -- ALWAYS: also where session_replication_role is replica.
 alter table :"table_schema".:"table_name" enable always trigger :"insert_trigger";
 alter table :"table_schema".:"table_name" enable always trigger :"update_trigger";

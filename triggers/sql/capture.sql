@@ -34,15 +34,21 @@ as $$
     '?')
 $$;
 
+-- A transaction keeps a note of what was captured in it: a setting that is local
+-- to the transaction, so that a rolled back savepoint takes back the note
+-- together with its events. It is empty until the first event; then it is "1",
+-- or the statement_timestamp() of the last capture and the oids of the tables
+-- captured in that statement, each followed by a comma. Its name carries the
+-- oid of the outbox, since there may be two.
+--
 -- The expression that is true for the first event of the transaction, in the
--- order in which rows are inserted. The note of it is a transaction-local
--- setting, so that a rolled back savepoint gives the lead back with the event.
+-- order in which rows are inserted.
 create or replace function :"schema".lead_sql() returns text
 language sql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
   select format('case when coalesce(current_setting(%1$L, true), %2$L) = %2$L then set_config(%1$L, %3$L, true) is not null else false end',
-                'lockstep.lead' || 'outbox'::regclass::oid, '', '1')
+                'lockstep.note' || 'outbox'::regclass::oid, '', '1')
 $$;
 
 -- The SQL that writes what is there now: for every key in the given images
@@ -129,15 +135,16 @@ as $$
 $$;
 
 -- Statement capture: AFTER INSERT, UPDATE or DELETE, FOR EACH STATEMENT, with
--- transition tables old_rows and new_rows.
+-- transition tables old_rows and new_rows. Arguments: the registered name and
+-- the key columns as they were called at install. (Whoever may not execute
+-- this function can neither attach it nor choose its arguments.)
 --
 -- Why a mark. Two statements within one client statement can be captured in
 -- another order than they happened: a user's trigger on the same table, a
 -- function called in the query, a WITH that deletes and inserts, two foreign
 -- keys that cascade into one table. Each capture leaves the mark (table,
--- statement_timestamp()); one that finds it does not trust its transition
--- tables. statement_timestamp() is the same throughout one client message.
--- The mark is transaction-local, and goes with a savepoint together with the events.
+-- statement_timestamp()) in the note; one that finds it does not trust its
+-- transition tables. statement_timestamp() is the same throughout one client message.
 create or replace function :"schema".capture() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, :"schema", pg_temp
@@ -146,68 +153,72 @@ set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
 as $$
 #variable_conflict use_variable
 declare
-  mark constant text := 'lockstep.m' || tg_relid;
-  this constant text := statement_timestamp();
-  marked constant boolean := coalesce(current_setting(mark, true) = this, false);
-  changed bigint; doubt boolean; sql text; done text;
+  table_name constant text := coalesce(tg_argv[0], name_of(tg_relid)); -- never NULL, however it was attached
+  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+  note constant text := coalesce(current_setting(noted, true), '');
+  first constant boolean := note = '';
+  this constant text := statement_timestamp() || ',';
+  marked constant boolean := starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+  next_note constant text := case when starts_with(note, this) then note else this end || tg_relid || ',';
+  changed bigint; doubt boolean := marked; sql text; done text; k text; was json; is_now json;
 begin
   if not marked then
     case tg_op
     when 'INSERT' then
       insert into outbox (table_name, op, lead, row)
-      select coalesce((select t.name from tables t where t.relid = tg_relid), name_of(tg_relid)), 'I',
-             case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
-                  then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+      select table_name, 'I',
+             case when first and coalesce(current_setting(noted, true), '') = '' then set_config(noted, next_note, true) is not null else false end,
              row_to_json(n.*)
       from new_rows n
       where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
       get diagnostics changed = row_count;
     when 'UPDATE' then
       insert into outbox (table_name, op, lead, row)
-      select coalesce((select t.name from tables t where t.relid = tg_relid), name_of(tg_relid)), 'U',
-             case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
-                  then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+      select table_name, 'U',
+             case when first and coalesce(current_setting(noted, true), '') = '' then set_config(noted, next_note, true) is not null else false end,
              row_to_json(n.*)
       from new_rows n
       where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
       get diagnostics changed = row_count;
-      if changed = 1 then
-        -- The ordinary UPDATE: without looking up names or planning anything.
-        -- A key column that has another name by now gives NULL, so doubt.
-        select coalesce(bool_or(o.doc ->> k is distinct from n.doc ->> k or n.doc ->> k is null), true) into doubt
-        from (select row_to_json(i.*) as doc from old_rows i) o, (select row_to_json(i.*) as doc from new_rows i) n,
-             unnest((select t.key_columns from tables t where t.relid = tg_relid)) k;
-      elsif changed > 1 then
-        sql := rekeyed_sql(tg_relid);
-        doubt := true;
-        if sql is not null then
-          execute sql into doubt;
-        end if;
-      end if;
     else
       insert into outbox (table_name, op, lead, row)
-      select coalesce((select t.name from tables t where t.relid = tg_relid), name_of(tg_relid)), 'D',
-             case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
-                  then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
+      select table_name, 'D',
+             case when first and coalesce(current_setting(noted, true), '') = '' then set_config(noted, next_note, true) is not null else false end,
              row_to_json(o.*)
       from old_rows o
       where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
       get diagnostics changed = row_count;
     end case;
-    -- A row too large to be written whole was left out above: by its key, below.
     if current_setting('lockstep.big', true) = '1' then
+      -- A row too large to be written whole was left out above: by its key, below.
       done := set_config('lockstep.big', '', true);
       doubt := true;
     elsif changed = 0 then
       return null;
+    elsif tg_op = 'UPDATE' and changed = 1 then
+      -- The ordinary UPDATE: without looking up names or planning anything. An
+      -- old row too large to be written, or a key column that has another name
+      -- by now, gives NULL, so doubt.
+      select case when pg_column_size(o.*) <= row_limit() then row_to_json(o.*) end, row_to_json(n.*)
+      into was, is_now from old_rows o, new_rows n;
+      foreach k in array coalesce(tg_argv[1], '{""}')::text[] loop -- no key is known: doubt
+        doubt := doubt or coalesce(was ->> k <> is_now ->> k, true);
+      end loop;
+    elsif tg_op = 'UPDATE' then
+      sql := rekeyed_sql(tg_relid);
+      if sql is null then
+        doubt := true;
+      else
+        execute sql into doubt;
+      end if;
     end if;
   end if;
   -- What was written above stays: what is written below comes after it.
-  if marked or doubt then
+  if doubt then
     sql := reread_sql(tg_relid, case tg_op when 'INSERT' then '{new_rows}'::text[]
                                            when 'DELETE' then '{old_rows}' else '{old_rows,new_rows}' end);
     if sql is not null then
-      execute sql using name_of(tg_relid);
+      execute sql using table_name;
     else
       case tg_op
       when 'DELETE' then perform from old_rows limit 1;
@@ -218,8 +229,9 @@ begin
       end if;
     end if;
   end if;
-  if not marked then
-    done := set_config(mark, this, true);
+  -- The event that took the lead has left the note already.
+  if not marked and (doubt or not first) then
+    done := set_config(noted, next_note, true);
   end if;
   return null;
 end
@@ -249,19 +261,18 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
-  mark constant text := 'lockstep.m' || root;
-  this constant text := statement_timestamp();
+  table_name constant text := coalesce(tg_argv[0], name_of(root));
+  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+  note constant text := coalesce(current_setting(noted, true), '');
+  this constant text := statement_timestamp() || ',';
+  marked constant boolean := starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
+  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   sql text; done text; r record;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
-  if tg_op <> 'UPDATE' and current_setting(mark, true) is distinct from this and pg_column_size(r) <= row_limit() then
-    insert into outbox (table_name, op, lead, row)
-    values (coalesce((select t.name from tables t where t.relid = root), name_of(root)),
-            left(tg_op, 1),
-            case when coalesce(current_setting('lockstep.lead' || 'outbox'::regclass::oid::text, true), '') = ''
-                 then set_config('lockstep.lead' || 'outbox'::regclass::oid::text, '1', true) is not null else false end,
-            row_to_json(r));
-    done := set_config(mark, this, true);
+  if tg_op <> 'UPDATE' and not marked and pg_column_size(r) <= row_limit() then
+    insert into outbox (table_name, op, lead, row) values (table_name, left(tg_op, 1), note = '', row_to_json(r));
+    done := set_config(noted, next_note, true);
     return null;
   end if;
   -- An UPDATE may have changed the key: both images give keys to look at.
@@ -269,9 +280,9 @@ begin
   if sql is null then
     perform write_reload(root);
   else
-    execute sql using name_of(root), old, new;
+    execute sql using table_name, old, new;
   end if;
-  done := set_config(mark, this, true);
+  done := set_config(noted, next_note, true);
   return null;
 end
 $$;
@@ -288,18 +299,21 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
-  mark constant text := 'lockstep.m' || root;
-  this constant text := statement_timestamp();
+  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+  note constant text := coalesce(current_setting(noted, true), '');
+  this constant text := statement_timestamp() || ',';
+  marked constant boolean := starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
+  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   done text;
 begin
   -- A table that was written before in this statement may hold rows again
   -- by now; so may one that a later trigger fills, which will find the mark.
-  if root <> tg_relid or current_setting(mark, true) = this then
+  if root <> tg_relid or marked then
     perform write_reload(root);
   else
-    execute format('insert into outbox (table_name, op, lead) select $1, %L, %s', 'T', lead_sql()) using name_of(root);
+    insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note = '');
   end if;
-  done := set_config(mark, this, true);
+  done := set_config(noted, next_note, true);
   return null;
 end
 $$;

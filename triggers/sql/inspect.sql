@@ -9,20 +9,24 @@ with t as (
 ),
 -- Every trigger that a tracked table or a partition of it must have.
 want as (
-  select t.name, t.relid as root, t.relid, w.tgname, w.fn
-  from t cross join lateral (
+  select t.name, t.key_columns::text as keys, t.relid as root, t.relid, w.tgname, w.fn
+  from t
+  cross join lateral (
     select ($2::text[])[i], 'capture' from pg_catalog.generate_series(1, 3) i where t.mode = 'statement'
     union all select ($2::text[])[5], 'capture_row' where t.mode = 'row'
     union all select ($2::text[])[4], 'capture_truncate') w(tgname, fn)
   where t.now is not null
   union all
-  select t.name, t.relid, p.relid, w.tgname, w.fn
+  select t.name, '', t.relid, p.relid, w.tgname, w.fn
   from t cross join lateral pg_catalog.pg_partition_tree(t.relid) p
   cross join lateral (values (($2::text[])[5], 'capture_row'), (($2::text[])[4], 'capture_truncate')) w(tgname, fn)
   where t.relkind = 'p' and p.level > 0
 ),
 have as (
   select w.*, g.oid as tgoid, g.tgenabled, p.proname, pn.nspname as fn_schema,
+         -- A trigger's arguments are kept one behind another, each with a zero byte at its end.
+         g.tgargs <> pg_catalog.convert_to(w.name, pg_catalog.getdatabaseencoding()) || pg_catalog.decode('00', 'hex') ||
+           case w.fn when 'capture' then pg_catalog.convert_to(w.keys, pg_catalog.getdatabaseencoding()) || pg_catalog.decode('00', 'hex') else '' end as other_args,
          w.relid <> w.root as in_partition,
          (select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = w.relid) as place
@@ -47,6 +51,9 @@ from have where tgenabled <> 'A'
 union all
 select name, 'trigger changed', 'trigger ' || tgname || ' on ' || place || ' runs ' || fn_schema || '.' || proname, 'lockstep install --table ' || name
 from have where tgoid is not null and (proname <> fn or fn_schema <> :'schema')
+union all
+select name, 'trigger changed', 'trigger ' || tgname || ' on ' || place || ' has other arguments than were given to it', 'lockstep install --table ' || name
+from have where other_args and proname = fn
 union all
 select t.name, 'key changed',
        'the primary key was (' || pg_catalog.array_to_string(t.key_columns, ', ') || ') and is (' || coalesce(k.list, 'none') || ')',
