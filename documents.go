@@ -28,6 +28,9 @@ func Documents(name string) *Table[string, json.RawMessage] {
 				if len(raw) != 1 || !json.Valid(raw[0]) {
 					return nil, errors.New("the row is no JSON document")
 				}
+				if keyOfDocument(t.keyColumns(), raw[0]) == "" {
+					return nil, errors.New("the document has no key")
+				}
 				return bytes.Clone(raw[0]), nil
 			}
 			t.same = func(x, y json.RawMessage) bool { return bytes.Equal(x, y) }
@@ -48,8 +51,7 @@ func (t *Table[K, T]) keyColumns() []string {
 	return names
 }
 
-// keyOfDocument finds the key's members in a document. The document has been
-// found valid; one without its key gets a key that no request can ask for.
+// keyOfDocument finds the key's members in a document, and is "" where one is missing.
 func keyOfDocument(columns []string, doc json.RawMessage) string {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(doc, &members); err != nil {

@@ -14,9 +14,9 @@ import (
 // columns are left out; columns that T does not have keep their value, or get
 // their default. Where the table has a NOT NULL column without a default that
 // T lacks, Put is refused: use Update. Where T has the key's columns only, a
-// row that is there already is left alone, and the token is zero. A column of
-// T that is GENERATED ALWAYS AS IDENTITY must be of the key: Postgres lets no
-// other one be replaced.
+// row that is there already is left alone, and the token is zero. A column that
+// is GENERATED ALWAYS AS IDENTITY is left out like a generated one, unless it is
+// part of the key: that one is inserted as the row has it (OVERRIDING SYSTEM VALUE).
 //
 // While this node cannot reach Postgres but the write can, Put waits until ctx
 // ends. Errors are *WriteError; the row is sent once and never tried again.

@@ -19,7 +19,9 @@ func (t *Table[K, T]) refused(format string, args ...any) error {
 	return fmt.Errorf("%w: table %s: %s", ErrRefused, t.name, fmt.Sprintf(format, args...))
 }
 
-// written are the columns that a write may set, with the row's values.
+// written are the columns that a write may set, with the row's values: not
+// those that Postgres computes, nor an identity column that is GENERATED ALWAYS,
+// unless it is part of the key, which says which row is meant.
 func (t *Table[K, T]) written(row T) (l *layout, columns []outbox.ColumnInfo, args []any, err error) {
 	values := t.values()
 	if values == nil {
@@ -33,7 +35,7 @@ func (t *Table[K, T]) written(row T) (l *layout, columns []outbox.ColumnInfo, ar
 		return nil, nil, nil, t.refused("the encode function gave %d values for %d columns", len(all), len(l.mapped))
 	}
 	for i, c := range l.mapped {
-		if !c.Generated {
+		if !c.Generated && (!c.Identity || c.KeyPlace > 0) {
 			columns, args = append(columns, c), append(args, all[i])
 		}
 	}

@@ -78,7 +78,8 @@ type ColumnInfo struct {
 	OID       uint32 // of its type
 	KeyPlace  int    // its place in the primary key, from 1; 0: not part of it
 	Generated bool   // computed by Postgres: never written
-	Required  bool   // NOT NULL without a default: every insert must give it
+	Identity  bool   // GENERATED ALWAYS AS IDENTITY: no UPDATE may set it, and an INSERT only OVERRIDING SYSTEM VALUE
+	Required  bool   // NOT NULL without a default, its type's domains included: every insert must give it
 }
 
 // Querier reads: a connection, a pool and a transaction are ones.

@@ -23,6 +23,7 @@ type described struct {
 	registered  string // the name that events carry
 	columns     []rowjson.Column
 	key         []rowjson.Column
+	keyAt       []int // where the key's columns are among columns
 	document    bool
 }
 
@@ -73,10 +74,10 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	var registered *string
 	var key, names []string
 	var oids []uint32
-	var notNull, generated, required []bool
+	var notNull, generated, identity, required []bool
 	var mayRead, policy bool
 	err := s.conn.QueryRow(ctx, s.src.sql.describe, spec.Name).Scan(&d.relid, &d.schema, &d.name, &d.partitioned, &registered,
-		&key, &names, &oids, &notNull, &generated, &required, &mayRead, &policy)
+		&key, &names, &oids, &notNull, &generated, &identity, &required, &mayRead, &policy)
 	refuse := func(why, hint string) (*described, error) {
 		return nil, &TableError{Table: spec.Name, Why: why, Hint: hint}
 	}
@@ -94,6 +95,11 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	case policy:
 		return refuse("row-level security would hide rows from this role", "give the node's role BYPASSRLS")
 	}
+	for i, other := range s.src.tables[:table] {
+		if other != nil && other.relid == d.relid {
+			return refuse("it is declared twice, the other time as "+s.src.cfg.Tables[i].Name, "declare it once")
+		}
+	}
 	d.registered = *registered
 	if s.src.cfg.Check != nil {
 		if err := s.src.cfg.Check(ctx, s.conn, d.registered); err != nil {
@@ -109,7 +115,7 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	}
 	have := make([]ColumnInfo, len(names))
 	for i, n := range names {
-		have[i] = ColumnInfo{Name: n, OID: types[oids[i]].RowOID(), KeyPlace: slices.Index(key, n) + 1, Generated: generated[i], Required: required[i]}
+		have[i] = ColumnInfo{Name: n, OID: types[oids[i]].RowOID(), KeyPlace: slices.Index(key, n) + 1, Generated: generated[i], Identity: identity[i], Required: required[i]}
 	}
 	want, err := pick(spec, have, key)
 	if err != nil {
@@ -129,7 +135,29 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 		}
 		d.columns = append(d.columns, c)
 	}
+	for _, name := range key {
+		d.keyAt = append(d.keyAt, slices.Index(want, name))
+	}
 	return d, nil
+}
+
+// whole says what a document lacks of what its event must bring: all columns
+// for a row as it stands, the key for the others. A column that was dropped or
+// renamed since the load is missing, and would otherwise read as a zero.
+func (d *described) whole(op Op, row *rowjson.Row) error {
+	if op == Insert || op == Update {
+		for i, c := range d.columns {
+			if row.Absent(i) {
+				return fmt.Errorf("outbox: the document has no column %s", c.Name)
+			}
+		}
+	}
+	for _, i := range d.keyAt {
+		if row.RawValues()[i] == nil {
+			return fmt.Errorf("outbox: the document has no key column %s", d.columns[i].Name)
+		}
+	}
+	return nil
 }
 
 // pick asks the spec which columns to read. Every key column must be among

@@ -47,7 +47,8 @@ type Header struct {
 	// History names the run of the outbox; another one means that positions and
 	// tokens of before say nothing any more.
 	History uuid.UUID
-	// Drawn is the transaction id that Request.DrawXid asked for, else 0.
+	// Drawn is the transaction id that Request.DrawXid asked for, else 0. It is
+	// drawn after LastSeq was read: whoever had drawn one of these numbers has a lower id.
 	Drawn uint64
 	// HighestXid and Newest are filled where Request.From is zero: the highest
 	// transaction id visible in the outbox (0 if it is empty) and its newest
@@ -77,7 +78,8 @@ type Sink interface {
 	Load(table int, row pgx.CollectableRow) error
 	// Reread brings, for a Reload event by key of a table of Request.Reread, the
 	// row as it stands in the snapshot, or nil if it is not there. key holds
-	// the key's columns only: scanning leaves other destinations untouched.
+	// the key's columns only: scanning leaves other destinations untouched. A
+	// key that cannot be read fails its scan, and row is nil then.
 	Reread(table int, key, row pgx.CollectableRow) error
 }
 

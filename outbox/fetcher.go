@@ -216,6 +216,9 @@ func (f *fetch) event(ev *Event) error {
 		f.reread[table] = append(f.reread[table], slices.Clone(ev.Row))
 	}
 	row, err := f.decode(table, ev.Row)
+	if r, ok := row.(*rowjson.Row); ok && err == nil {
+		err = f.src.tables[table].whole(ev.Op, r)
+	}
 	if err != nil {
 		row = badRow{err}
 	}

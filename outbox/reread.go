@@ -42,11 +42,17 @@ func (f *fetch) rereadKeys(ctx context.Context, i int) error {
 
 func (f *fetch) rereadSome(ctx context.Context, i int, sql string, keys *rowjson.Decoder, formats pgx.QueryResultFormats, docs [][]byte) error {
 	p := f.fast.pg.StartPipeline(ctx)
+	asked := make([][]byte, 0, len(docs))
 	for _, doc := range docs {
-		key, err := keys.Decode(doc)
+		key, err := keyOf(keys, doc)
 		if err != nil {
-			return fmt.Errorf("%w", closing(p, err))
+			// Nobody can say which row it means: whoever scans the key learns why.
+			if err := f.sink.Reread(i, badRow{err}, nil); err != nil {
+				return closing(p, err)
+			}
+			continue
 		}
+		asked = append(asked, doc)
 		fds := key.FieldDescriptions()
 		oids, codes := make([]uint32, len(fds)), make([]int16, len(fds))
 		for n, fd := range fds {
@@ -57,12 +63,26 @@ func (f *fetch) rereadSome(ctx context.Context, i int, sql string, keys *rowjson
 	if err := p.Sync(); err != nil {
 		return closing(p, err)
 	}
-	for _, doc := range docs {
+	for _, doc := range asked {
 		if err := f.rereadOne(p, i, doc); err != nil {
 			return closing(p, err)
 		}
 	}
 	return p.Close()
+}
+
+// keyOf reads the key columns of a document, all of which must be there.
+func keyOf(keys *rowjson.Decoder, doc []byte) (*rowjson.Row, error) {
+	key, err := keys.Decode(doc)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: the key of a row to be read again: %w", err)
+	}
+	for i, v := range key.RawValues() {
+		if v == nil {
+			return nil, fmt.Errorf("outbox: the document has no key column %s", key.FieldDescriptions()[i].Name)
+		}
+	}
+	return key, nil
 }
 
 // rereadOne gives the sink the row of one key, or none.

@@ -10,7 +10,17 @@ select c.oid, n.nspname, c.relname, c.relkind = 'p',
        (select array_agg(a.atttypid order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
        (select array_agg(a.attnotnull order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
        (select array_agg(a.attgenerated <> '' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
-       (select array_agg(a.attnotnull and not a.atthasdef and a.attidentity = '' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       (select array_agg(a.attidentity = 'a' order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       -- A domain may bring NOT NULL (its own, or that of the domain below it) and a default (its own).
+       (select array_agg((a.attnotnull or not_null.domain) and not a.atthasdef and a.attidentity = '' and ty.typdefault is null order by a.attnum)
+        from pg_attribute a join pg_type ty on ty.oid = a.atttypid
+        cross join lateral (
+          with recursive below(base, required) as (
+            select ty.typbasetype, ty.typnotnull
+            union all
+            select t.typbasetype, t.typnotnull from below join pg_type t on t.oid = below.base)
+          select coalesce(bool_or(required), false) as domain from below) not_null
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
        pg_catalog.has_table_privilege(c.oid, 'select'), pg_catalog.row_security_active(c.oid)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = pg_catalog.to_regclass($1)
