@@ -1,0 +1,100 @@
+package integration
+
+import (
+	"fmt"
+	"maps"
+	"strings"
+	"testing"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/internal/pgtest"
+)
+
+// subscribed is a publisher and a subscriber of table items in one cluster of
+// the test's own, which must not wait for each other: so the slot is made by hand.
+func subscribed(t *testing.T) (publisher, subscriber *pgtest.DB, subscribe func()) {
+	t.Helper()
+	c := own(t, pgtest.With("wal_level", "logical"))
+	publisher, subscriber = c.New(t), c.New(t)
+	for _, db := range []*pgtest.DB{publisher, subscriber} {
+		db.Exec(t, "create table items (id int primary key, v int not null)")
+	}
+	publisher.Exec(t, "insert into items select i, 0 from generate_series(1, 100) i; create publication p for table items")
+	return publisher, subscriber, func() {
+		t.Helper()
+		publisher.Exec(t, "select pg_create_logical_replication_slot('s', 'pgoutput')")
+		subscriber.Exec(t, fmt.Sprintf("create subscription s connection '%s' publication p with (create_slot = false, slot_name = 's')", publisher.DSN()))
+		until(t, "the first copy is made", func() bool {
+			var ready bool
+			row := subscriber.Pool(t).QueryRow(deadline(t), "select bool_and(srsubstate = 'r') from pg_subscription_rel")
+			return row.Scan(&ready) == nil && ready
+		})
+	}
+}
+
+func itemsOf(t *testing.T, db *pgtest.DB) map[int]item {
+	t.Helper()
+	rows, _ := db.Pool(t).Query(deadline(t), "select id, v from items") // CollectRows has its error
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[item])
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[int]item{}
+	for _, i := range list {
+		all[i.ID] = i
+	}
+	return all
+}
+
+// Apply workers fire row triggers that are ALWAYS, and no statement triggers.
+func TestATableFedByASubscriptionIsFollowed(t *testing.T) {
+	publisher, subscriber, subscribe := subscribed(t)
+	subscribe()
+	install(t, subscriber, "public.items")
+	node, table := start(t, subscriber.Pool(t))
+	loads := len(node.Status().Loads)
+	for _, sql := range []string{
+		"insert into items values (101, 1), (102, 2)",
+		"update items set v = v + 1",
+		"update items set id = -id where id < 10",
+		"begin; delete from items where id = 50; insert into items values (50, 51); update items set v = 52 where id = 50; commit",
+		"delete from items where id > 90",
+		"begin; update items set v = 0; rollback",
+		"truncate items",
+		"insert into items values (7, 7)",
+	} {
+		publisher.Exec(t, sql)
+		want := itemsOf(t, publisher)
+		until(t, "the node on the subscriber has what the publisher has after "+sql, func() bool {
+			return maps.Equal(maps.Collect(table.All()), want)
+		})
+	}
+	subscriber.Exec(t, "insert into items values (8, 8)") // a write of the subscriber's own
+	barrier(t, node)
+	if i, ok := table.Get(8); !ok || i.V != 8 {
+		t.Errorf("a local row is %v, %v", i, ok)
+	}
+	if n := len(node.Status().Loads); n != loads {
+		t.Errorf("%d loads after the first", n-loads)
+	}
+}
+
+// A subscription that comes later makes statement capture blind: the node says
+// so, and another install mends it.
+func TestASubscriptionThatComesLaterIsNamedUntilInstallMendsIt(t *testing.T) {
+	publisher, subscriber, subscribe := subscribed(t)
+	install(t, subscriber, "public.items")
+	node, table := start(t, subscriber.Pool(t))
+	subscribe()
+	publisher.Exec(t, "update items set v = 5")
+	until(t, "the node does not call the table live, and says why", func() bool {
+		s := node.Status().Tables[0]
+		return !s.Live && s.Problem != nil && strings.Contains(s.Problem.Error(), "a subscription feeds it")
+	})
+	install(t, subscriber, "public.items")
+	publisher.Exec(t, "update items set v = 6 where id = 1")
+	until(t, "the node has what the publisher has", func() bool {
+		return node.Status().Tables[0].Live && maps.Equal(maps.Collect(table.All()), itemsOf(t, publisher))
+	})
+}
