@@ -21,7 +21,6 @@ type migration struct {
 	write string // what the application does afterwards; it must never fail because of capture
 	says  string // why the node cannot keep the table; "": it can
 	mend  string // what makes it right again, before another install
-	now   string // the table under its name after the migration; "": the same
 }
 
 const touch = "update %[1]s set v = v + 100 where id = 1; insert into %[1]s (id, v) values (10, 10); delete from %[1]s where id = 2"

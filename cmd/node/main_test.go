@@ -42,6 +42,19 @@ func runCommand(t *testing.T, env []string, args ...string) (stdout, stderr stri
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
+// temporary is a directory for one demo's files, in which the server's user may work.
+func temporary(t *testing.T) string {
+	t.Helper()
+	tmp := t.TempDir()
+	if err := os.Chmod(tmp, 0o755); err != nil { // the server runs as another user where this is root
+		t.Fatal(err)
+	}
+	for dir := tmp; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
+		_ = os.Chmod(dir, 0o755) // or it is not ours, and open already
+	}
+	return tmp
+}
+
 func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
 	build(t)
 	db := pgtest.New(t)
@@ -134,13 +147,7 @@ func TestDemoEndsWithEveryNodeEqualAndNothingLeft(t *testing.T) {
 	build(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
-	tmp := t.TempDir()
-	if err := os.Chmod(tmp, 0o755); err != nil { // the server runs as another user where this is root
-		t.Fatal(err)
-	}
-	for dir := tmp; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
-		_ = os.Chmod(dir, 0o755) // or it is not ours, and open already
-	}
+	tmp := temporary(t)
 	cmd := exec.CommandContext(ctx, binary, "demo", "--once", "--duration", "6s")
 	cmd.Env = append(os.Environ(), "TMPDIR="+tmp)
 	out, err := cmd.CombinedOutput()
