@@ -320,3 +320,20 @@ func TestFetchGoesThroughTheKeyWhateverTheStatisticsSay(t *testing.T) {
 		}
 	}
 }
+
+// Behind a pooler another session's settings may be in force: the fetch finds
+// out, and begins its transaction by hand.
+func TestFetchHasOneSnapshotWhateverTheSessionsDefaultIs(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	for i, level := range []string{"read committed", "serializable", "repeatable read"} {
+		if err := s.Exec(t.Context(), "set default_transaction_isolation = '"+level+"'"); err != nil {
+			t.Fatal(err)
+		}
+		r.Exec(t, "insert into a values ("+string(rune('1'+i))+", 'x')")
+		if got := follow(t, s, &pos).calls; len(got) != 1 {
+			t.Errorf("under %s a fetch brought %q", level, got)
+		}
+	}
+}

@@ -59,32 +59,15 @@ func (f *fetch) index() {
 	}
 }
 
-// follow is the fetch of a cut from the log alone.
+// follow is the fetch of a cut from the log alone. Where the session's own
+// settings do not reach the transaction (a pooler hands out others' connections),
+// it says so in the header, and is begun by hand from then on.
 func (f *fetch) follow(ctx context.Context) error {
-	p := f.fast.pg.StartPipeline(ctx)
-	p.SendQueryParams(beginSQL, nil, nil, nil, nil)
-	if f.req.Snapshot != "" {
-		p.SendQueryParams("set transaction snapshot "+psql.Literal(f.req.Snapshot), nil, nil, nil, nil)
-	}
-	if err := f.sendCut(p); err != nil {
-		return errors.Join(err, p.Close())
-	}
-	p.SendQueryParams("commit", nil, nil, nil, nil)
-	if err := p.Sync(); err != nil {
-		return errors.Join(fmt.Errorf("outbox: fetch: %w", err), p.Close())
-	}
-	err := skip(p)
-	if err == nil && f.req.Snapshot != "" {
-		err = skip(p)
-	}
-	if err == nil {
-		err = f.readCut(p)
-	}
-	if err == nil {
-		err = skip(p)
-	}
-	if closeErr := p.Close(); err == nil {
-		err = closeErr
+	byHand := f.fast.byHand || f.req.Snapshot != ""
+	err := f.pipeline(ctx, byHand)
+	if errors.Is(err, errNotOneSnapshot) && !byHand {
+		f.fast.byHand = true
+		err = f.pipeline(ctx, true)
 	}
 	if err != nil {
 		return fmt.Errorf("outbox: fetch: %w", err)
@@ -92,9 +75,44 @@ func (f *fetch) follow(ctx context.Context) error {
 	return nil
 }
 
+func (f *fetch) pipeline(ctx context.Context, byHand bool) error {
+	p := f.fast.pg.StartPipeline(ctx)
+	var before, after []string
+	if byHand {
+		before, after = append(before, beginSQL), append(after, "commit")
+	}
+	if f.req.Snapshot != "" {
+		before = append(before, "set transaction snapshot "+psql.Literal(f.req.Snapshot))
+	}
+	send := func(commands []string) {
+		for _, sql := range commands {
+			p.SendQueryParams(sql, nil, nil, nil, nil)
+		}
+	}
+	send(before)
+	if err := f.sendCut(p); err != nil {
+		return errors.Join(err, p.Close())
+	}
+	send(after)
+	err := p.Sync()
+	if err == nil {
+		err = skip(p, len(before))
+	}
+	if err == nil {
+		err = f.readCut(p)
+	}
+	if err == nil {
+		err = skip(p, len(after))
+	}
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
 // sendCut queues the statements of a cut after the transaction has begun.
 func (f *fetch) sendCut(p *pgconn.Pipeline) error {
-	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0})
+	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0, 0})
 	if f.req.DrawXid {
 		p.SendQueryStatement(f.fast.draw, nil, nil, binaryFormats)
 	}

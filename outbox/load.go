@@ -128,7 +128,7 @@ func lockProblem(table string, pgErr *pgconn.PgError) error {
 // loadHeader takes the snapshot and reads everything that Begin gets.
 func (f *fetch) loadHeader(ctx context.Context, problems map[int]error) error {
 	p := f.fast.pg.StartPipeline(ctx)
-	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0})
+	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0, 0})
 	if f.req.DrawXid {
 		p.SendQueryStatement(f.fast.draw, nil, nil, binaryFormats)
 	}

@@ -78,7 +78,7 @@ type rig struct {
 	src  *outbox.Source
 }
 
-func newRig(t *testing.T, change ...func(*outbox.Config)) *rig {
+func newRig(t testing.TB, change ...func(*outbox.Config)) *rig {
 	t.Helper()
 	db := pgtest.New(t)
 	db.Exec(t, "create table a (id int primary key, v text); create table b (id int primary key, v text)")
@@ -97,7 +97,7 @@ func newRig(t *testing.T, change ...func(*outbox.Config)) *rig {
 	return &rig{db, pool, src}
 }
 
-func (r *rig) open(t *testing.T) *outbox.Session {
+func (r *rig) open(t testing.TB) *outbox.Session {
 	t.Helper()
 	s, err := r.src.Open(t.Context())
 	if err != nil {
@@ -108,13 +108,13 @@ func (r *rig) open(t *testing.T) *outbox.Session {
 }
 
 // load loads both tables and returns the tight position.
-func (r *rig) load(t *testing.T, s *outbox.Session) (outbox.Position, *recorder) {
+func (r *rig) load(t testing.TB, s *outbox.Session) (outbox.Position, *recorder) {
 	t.Helper()
 	rec := fetch(t, s, outbox.Request{Reload: []int{0, 1}})
 	return outbox.Position{}.Tight(rec.header.Snapshot, rec.header.HighestXid), rec
 }
 
-func fetch(t *testing.T, s *outbox.Session, req outbox.Request) *recorder {
+func fetch(t testing.TB, s *outbox.Session, req outbox.Request) *recorder {
 	t.Helper()
 	var rec recorder
 	if err := s.Fetch(t.Context(), req, &rec); err != nil {

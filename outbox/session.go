@@ -14,15 +14,15 @@ import (
 
 // The fetch is one pipeline, so one round trip:
 //
-//	begin isolation level repeatable read, read only
 //	header            the snapshot is taken here
 //	draw              if asked for
 //	fingerprints      if asked for
 //	events
-//	commit
 //
-// REPEATABLE READ, said explicitly: under a SERIALIZABLE default the fetch
-// would make writers fail.
+// What is sent before the pipeline's one Sync is one transaction (PostgreSQL
+// manual, "Pipelining"). Its isolation is the session's default, REPEATABLE READ,
+// so it has one snapshot; BEGIN and COMMIT took a third of the fetch's time. The
+// header says whether it was so. Not SERIALIZABLE: that would make writers fail.
 
 const beginSQL = "begin isolation level repeatable read, read only"
 
@@ -34,6 +34,8 @@ type fetcher struct {
 	sql statements
 
 	header, draw, fingerprints, events *pgconn.StatementDescription
+
+	byHand bool // transactions are begun by hand: the session's default does not reach them
 }
 
 var binaryFormats = []int16{1}
@@ -76,15 +78,22 @@ func next(p *pgconn.Pipeline) (*pgconn.ResultReader, error) {
 	return rr, nil
 }
 
-// skip is a result without rows.
-func skip(p *pgconn.Pipeline) error {
-	rr, err := next(p)
-	if err != nil {
-		return err
+// skip passes over n results without rows.
+func skip(p *pgconn.Pipeline, n int) error {
+	for range n {
+		rr, err := next(p)
+		if err != nil {
+			return err
+		}
+		if _, err = rr.Close(); err != nil {
+			return err
+		}
 	}
-	_, err = rr.Close()
-	return err
+	return nil
 }
+
+// errNotOneSnapshot means that the statements of a fetch did not share one.
+var errNotOneSnapshot = errors.New("its transaction was not REPEATABLE READ")
 
 // one calls fn with the only row of the next result.
 func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
@@ -109,8 +118,11 @@ func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
 }
 
 func readHeader(v [][]byte, h *Header) (err error) {
-	if len(v) != 4 || len(v[1]) != 8 || len(v[2]) != 8 {
+	if len(v) != 5 || len(v[1]) != 8 || len(v[2]) != 8 {
 		return errors.New("outbox: the header has another shape")
+	}
+	if string(v[4]) != "repeatable read" {
+		return errNotOneSnapshot
 	}
 	if h.Snapshot, err = ParsePosition(string(v[0])); err != nil {
 		return err

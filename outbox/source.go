@@ -102,13 +102,14 @@ func (s *Source) connect(ctx context.Context, role string) (*pgx.Conn, error) {
 }
 
 // settings are pinned on our connections: text forms must be those that
-// capture writes; a fetch must go through the outbox's key whatever the
-// planner's statistics say; and no timeout of the server's defaults may cut a long load short.
+// capture writes; a fetch is one transaction with one snapshot, and must go through the outbox's key
+// whatever the planner's statistics say, without planning it again or starting workers for it; and no timeout of the server's defaults may cut a long load short.
 const settings = `
 set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set bytea_output = 'hex';
 set extra_float_digits = 1; set lc_monetary = 'C'; set search_path = 'pg_catalog'; set row_security = off;
 set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
-set jit = off; set enable_seqscan = off; set plan_cache_mode = 'force_custom_plan'`
+set default_transaction_isolation = 'repeatable read'; set default_transaction_read_only = on; set default_transaction_deferrable = off;
+set jit = off; set enable_seqscan = off; set max_parallel_workers_per_gather = 0; set plan_cache_mode = 'force_generic_plan'`
 
 // admit asks what only needs to be asked once a connection.
 func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, err error) {
