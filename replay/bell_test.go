@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"fmt"
 	"runtime"
 	"testing"
 	"testing/synctest"
@@ -205,4 +206,37 @@ func ringAndBarrierDuringACut(t *testing.T, r *rig) {
 	if n := r.fetches() - before; n != 2 {
 		t.Errorf("%d fetches, want the one that made the cut and one for all that came meanwhile", n)
 	}
+}
+
+// Writers at full speed, who ring at every commit, are followed some
+// milliseconds behind and not with a fetch each; whoever asks is answered at once.
+func TestAStormOfRingsIsAnsweredAtABoundedRate(t *testing.T) {
+	live(t, Config{MaxFetchRate: 100}, func(t *testing.T, r *rig) {
+		r.quiet()
+		before := r.fetches()
+		late := time.Duration(0)
+		for i := range 5000 {
+			r.write(emp, 2, fmt.Sprint(i))
+			at := time.Now()
+			for first := true; first || i%100 == 0 && content(r.emp)[2] != fmt.Sprint(i); first = false {
+				time.Sleep(time.Millisecond)
+				synctest.Wait()
+			}
+			if i%100 == 0 {
+				late = max(late, time.Since(at))
+			}
+		}
+		if n := r.fetches() - before; n < 450 || n > 600 {
+			t.Errorf("5,000 rings in 5 seconds made %d fetches, want about 100 a second", n)
+		}
+		if late == 0 || late > 11*time.Millisecond {
+			t.Errorf("a commit became visible %v late at most, want up to 10 ms", late)
+		}
+		r.write(emp, 2, "asked for")
+		at := time.Now()
+		if err := r.eng.Barrier(t.Context()); err != nil || time.Since(at) > 0 {
+			t.Errorf("a barrier in the storm took %v, %v", time.Since(at), err)
+		}
+		r.want(r.emp, 2, "asked for")
+	})
 }

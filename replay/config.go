@@ -39,6 +39,10 @@ type Config struct {
 	QuickEvery time.Duration
 	// QuickFor is how long that goes on after the last such find. 2 s.
 	QuickFor time.Duration
+	// MaxFetchRate bounds the fetches in a second that rings and unaccounted
+	// numbers may cause; what is asked for (Barrier, WaitFor, a write of this
+	// node's own) comes on top. A quarter of it may come at once. 250.
+	MaxFetchRate int
 	// MaxBytes is the memory, as the cache counts it, that the rows may take.
 	// No limit.
 	MaxBytes int64
@@ -89,6 +93,7 @@ func (c Config) withDefaults() (Config, error) {
 	duration("RetryMax", &c.RetryMax, max(5*time.Minute, c.RetryMin))
 	duration("QuickEvery", &c.QuickEvery, 10*time.Millisecond)
 	duration("QuickFor", &c.QuickFor, 2*time.Second)
+	number("MaxFetchRate", &c.MaxFetchRate, 250)
 	number("MaxAnchors", &c.MaxAnchors, 1<<17)
 	number("MaxGaps", &c.MaxGaps, 1<<16)
 	number("KeepLoads", &c.KeepLoads, 16)

@@ -32,6 +32,7 @@ type loop struct {
 	quickUntil time.Time
 	catalogue  time.Time // when the catalogue is to be compared again
 	lastDraw   time.Time
+	pace       pace
 
 	pending  *resyncError  // the position is known to be worthless
 	failures int           // sessions ended by an error since a fetch last moved the position on
@@ -63,6 +64,9 @@ func newLoop(e *Engine, first chan<- error) *loop {
 func (l *loop) follow(ctx context.Context, sess Session) error {
 	for {
 		why, err := l.wait(ctx, sess)
+		if err == nil {
+			why, err = l.restrain(ctx, sess, why)
+		}
 		if err != nil {
 			return err
 		}
