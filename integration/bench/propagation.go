@@ -7,8 +7,42 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep"
 )
+
+// commitToKnown updates a row, rings where it is told how, and returns the time
+// from COMMIT until the number arrives.
+func commitToKnown(ctx context.Context, conn *pgx.Conn, table, ring string, n int64, arrived <-chan int64) (time.Duration, error) {
+	tx, err := conn.Begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = tx.Rollback(ctx) }() // or it is committed
+	if _, err := tx.Exec(ctx, "update "+table+" set balance = $1 where id = 1", n); err != nil {
+		return 0, err
+	}
+	if ring != "" {
+		if _, err := tx.Exec(ctx, ring, n); err != nil {
+			return 0, err
+		}
+	}
+	began := time.Now()
+	if err := tx.Commit(ctx); err != nil {
+		return 0, err
+	}
+	for {
+		select {
+		case got := <-arrived:
+			if got == n {
+				return time.Since(began), nil
+			}
+		case <-time.After(10 * time.Second):
+			return 0, fmt.Errorf("number %d never arrived", n)
+		}
+	}
+}
 
 // propagation: from the moment COMMIT is sent until the commit is known
 // elsewhere, at about 100 commits a second of either kind, each of which updates one
@@ -50,47 +84,18 @@ func propagation(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer conn.Release()
-	measure := func(table, ring string, n int64, arrived <-chan int64) (time.Duration, error) {
-		tx, err := conn.Begin(ctx)
-		if err != nil {
-			return 0, err
-		}
-		defer func() { _ = tx.Rollback(ctx) }() // or it is committed
-		if _, err := tx.Exec(ctx, "update "+table+" set balance = $1 where id = 1", n); err != nil {
-			return 0, err
-		}
-		if ring != "" {
-			if _, err := tx.Exec(ctx, ring, n); err != nil {
-				return 0, err
-			}
-		}
-		began := time.Now()
-		if err := tx.Commit(ctx); err != nil {
-			return 0, err
-		}
-		for {
-			select {
-			case got := <-arrived:
-				if got == n {
-					return time.Since(began), nil
-				}
-			case <-time.After(10 * time.Second):
-				return 0, fmt.Errorf("number %d never arrived", n)
-			}
-		}
-	}
 	var bare, visible []time.Duration
 	tick := time.NewTicker(5 * time.Millisecond) // one of each in 10 ms
 	defer tick.Stop()
 	for n := range int64(200 * b.rounds) {
 		<-tick.C
-		d, err := measure("plain", "select pg_notify('bare', $1::bigint::text)", n+1, heard)
+		d, err := commitToKnown(ctx, conn.Conn(), "plain", "select pg_notify('bare', $1::bigint::text)", n+1, heard)
 		if err != nil {
 			return err
 		}
 		bare = append(bare, d)
 		<-tick.C
-		if d, err = measure("ours", "", n+1, seen); err != nil {
+		if d, err = commitToKnown(ctx, conn.Conn(), "ours", "", n+1, seen); err != nil {
 			return err
 		}
 		visible = append(visible, d)
