@@ -49,6 +49,15 @@ type Config struct {
 	// Register is how often the node writes its name, position and state into
 	// the table of nodes; negative: never. Default 5 s.
 	Register time.Duration
+	// Retention is how long events stay in the outbox, which is how long a node
+	// may be away and still come back by replay. The nodes trim by turns, each
+	// with its own Retention; never what a node seen within the last hour has not
+	// fetched, unless it is 7 times as old (24 h at least). It needs the
+	// trimmer's rights; a node without them leaves it to others. Negative: this
+	// node does not trim. Default 24 h.
+	Retention time.Duration
+	// RetentionRows is how many events may stay at the most. Default: any number.
+	RetentionRows int64
 	// Logger hears of loads, outages and recoveries. Default slog.Default().
 	Logger *slog.Logger
 	// OnCut is called after each published cut, on the node's own goroutine,
@@ -66,6 +75,7 @@ func (c Config) withDefaults() Config {
 	}
 	c.Schema = cmp.Or(c.Schema, "lockstep")
 	c.Register = cmp.Or(c.Register, 5*time.Second)
+	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
 	if c.Logger == nil {
 		c.Logger = slog.Default()
 	}

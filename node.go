@@ -28,8 +28,8 @@ type Node struct {
 	tables []AnyTable
 	closed atomic.Bool
 
-	stop       context.CancelFunc // ends the writing of the register
-	registered chan struct{}      // closed when that has ended; nil where it was never begun
+	stop     context.CancelFunc // ends the writing of the register
+	attended chan struct{}      // closed when that has ended; nil where it was never begun
 }
 
 // Start loads the tables and follows them. It returns when the first load is
@@ -47,7 +47,7 @@ func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTab
 		n.release(good)
 		return nil, err
 	}
-	n.register()
+	n.attend()
 	return n, nil
 }
 
@@ -160,11 +160,11 @@ func (n *Node) Close(ctx context.Context) error {
 	}
 	err := n.engine.Close(ctx)
 	n.store.Close()
-	if n.registered == nil {
+	if n.attended == nil {
 		return err
 	}
 	select {
-	case <-n.registered:
+	case <-n.attended:
 	case <-ctx.Done():
 		err = errors.Join(err, fmt.Errorf("lockstep: close: %w", context.Cause(ctx)))
 	}

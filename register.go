@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -13,35 +14,45 @@ import (
 	"github.com/pglockstep/lockstep/outbox"
 )
 
+// attend runs what a node does for the cluster until it is closed: its row in
+// the register, and its turns at trimming.
+func (n *Node) attend() {
+	ctx, cancel := context.WithCancel(context.Background())
+	n.stop, n.attended = cancel, make(chan struct{})
+	var all sync.WaitGroup
+	if n.cfg.Register >= 0 {
+		all.Go(func() { n.register(ctx) })
+	}
+	if n.cfg.Retention >= 0 {
+		all.Go(func() { n.trim(ctx) })
+	}
+	go func() {
+		all.Wait()
+		close(n.attended)
+	}()
+}
+
 // register keeps the node's row in the register of nodes, for people and for
 // trimming. What it writes decides nothing in this node, so a failure is said
 // once and tried again.
-func (n *Node) register() {
-	if n.cfg.Register < 0 {
-		return
-	}
-	ctx, cancel := context.WithCancel(context.Background())
-	n.stop, n.registered = cancel, make(chan struct{})
-	go func() {
-		defer close(n.registered)
-		tick := time.NewTicker(n.cfg.Register)
-		defer tick.Stop()
-		said := false
-		for {
-			s := n.engine.Status()
-			err := n.writeRegister(ctx, s.Position.String(), s.State.String())
-			if err != nil && ctx.Err() == nil && !said {
-				n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
-			}
-			said = err != nil
-			select {
-			case <-ctx.Done():
-				n.sayClosed()
-				return
-			case <-tick.C:
-			}
+func (n *Node) register(ctx context.Context) {
+	tick := time.NewTicker(n.cfg.Register)
+	defer tick.Stop()
+	said := false
+	for {
+		s := n.engine.Status()
+		err := n.writeRegister(ctx, s.Position.String(), s.State.String())
+		if err != nil && ctx.Err() == nil && !said {
+			n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
 		}
-	}()
+		said = err != nil
+		select {
+		case <-ctx.Done():
+			n.sayClosed()
+			return
+		case <-tick.C:
+		}
+	}
 }
 
 func (n *Node) writeRegister(ctx context.Context, position, state string) error {

@@ -414,3 +414,28 @@ func TestStatusAsJSON(t *testing.T) {
 		t.Errorf("the tables: %s", text)
 	}
 }
+
+// Nodes keep the outbox to its retention; one without the right leaves it to the others.
+func TestNodesTrimByTurns(t *testing.T) {
+	db := database(t, "create table good (id int primary key)", "public.good")
+	role := db.Role(t)
+	db.Exec(t, "grant usage on schema lockstep to "+role.Name+"; grant select on all tables in schema lockstep to "+role.Name+"; grant select on good to "+role.Name+
+		"; grant select on sequence lockstep.outbox_seq_seq to "+role.Name+"; grant insert, update on lockstep.nodes to "+role.Name)
+	for i := range 30 {
+		db.Exec(t, "insert into good select $1::int * 100 + i from generate_series(1, 100) i", i)
+	}
+	db.Exec(t, "update lockstep.outbox set at = at - interval '1 hour'")
+	reader := startWith(t, db.PoolAs(t, role), lockstep.Config{Retention: time.Second}, byID("public.good"))
+	startWith(t, db.Pool(t), lockstep.Config{Retention: time.Second}, byID("public.good"))
+	ctx := deadline(t)
+	for tick := time.NewTicker(50 * time.Millisecond); one[int](t, db, "select count(*)::int from lockstep.outbox") > 1000; {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			t.Fatal("nobody trims")
+		}
+	}
+	if err := reader.Barrier(ctx); err != nil || reader.Status().Resyncs > 0 || len(reader.Status().Loads) != 1 {
+		t.Errorf("a node that was trimmed behind: %v, %+v", err, reader.Status().Loads)
+	}
+}

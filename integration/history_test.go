@@ -43,7 +43,7 @@ func TestTrimmingPastANodeThatIsAwayLeadsToALoadThatSaysSo(t *testing.T) {
 	db.Exec(t, "delete from items where id = 4")
 	db.Exec(t, "insert into items values (200, 1)")
 	db.Exec(t, "update items set v = 0 where id = 9") // no difference
-	trimmed, err := outbox.Trim(deadline(t), db.Pool(t), outbox.TrimOptions{KeepRows: 1, KeepNewest: 1})
+	trimmed, err := outbox.Trim(deadline(t), db.Pool(t), outbox.TrimOptions{HardRows: 1, KeepNewest: 1})
 	if err != nil || trimmed.Deleted == 0 {
 		t.Fatalf("nothing was trimmed: %+v, %v", trimmed, err)
 	}
@@ -70,7 +70,7 @@ func TestTrimmingBehindANodeDisturbsNobody(t *testing.T) {
 	for v := 1; v <= 20; v++ {
 		db.Exec(t, "update items set v = v + 1")
 		barrier(t, node)
-		if _, err := outbox.Trim(deadline(t), pool, outbox.TrimOptions{KeepRows: 1, KeepNewest: 1}); err != nil {
+		if _, err := outbox.Trim(deadline(t), pool, outbox.TrimOptions{KeepRows: 1, KeepNewest: 1, Spare: -1}); err != nil {
 			t.Fatal(err)
 		}
 	}

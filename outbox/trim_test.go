@@ -104,3 +104,57 @@ func TestTrimKeepsTheNewestTransactionWhole(t *testing.T) {
 		t.Errorf("%d rows are left of the newest transaction's 50", rows)
 	}
 }
+
+// A node that was seen a moment ago keeps what it has not fetched, up to the hard limits.
+func TestTrimSparesWhatALivingNodeNeeds(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	r.write(t, 10)
+	pos, _ := r.load(t, s)
+	r.write(t, 20)
+	beat := func(name, position, state, age string) {
+		r.Exec(t, `insert into lockstep.nodes (name, position, state, beat) values ($1, $2, $3, clock_timestamp() - $4::text::interval)
+			on conflict (name) do update set beat = excluded.beat, state = excluded.state`, name, position, state, age)
+	}
+	beat("alive", pos.String(), "live", "1 minute")
+	beat("long gone", "3:3:", "live", "2 hours")
+	beat("closed", "3:3:", "closed", "1 second")
+	beat("still loading", "", "loading", "1 second")
+	beat("nonsense", "7:x", "live", "2 hours")
+	everything := outbox.TrimOptions{KeepAge: time.Nanosecond, KeepNewest: 1}
+	if res := r.trim(t, everything); res.Deleted != 9 && res.Deleted != 10 { // the floor may stand on the last one
+		t.Errorf("%+v: want what the living node has to go, and no more", res)
+	}
+	if rec := fetch(t, s, outbox.Request{From: pos}); len(rec.events) != 20 {
+		t.Errorf("the living node gets %d of its 20 events", len(rec.events))
+	}
+	hard := everything
+	hard.HardRows = 5
+	if r.trim(t, hard); true {
+		if rows, _, _ := r.left(t); rows != 5 {
+			t.Errorf("%d rows under a hard limit of 5", rows)
+		}
+	}
+	r.write(t, 5)
+	beat("alive", pos.String(), "live", "61 minutes")
+	if r.trim(t, everything); true {
+		if rows, _, _ := r.left(t); rows != 1 {
+			t.Errorf("%d rows are left for a node that was last seen an hour ago", rows)
+		}
+	}
+}
+
+func TestTrimmersTakeTurns(t *testing.T) {
+	r := newRig(t)
+	r.write(t, 10)
+	other := r.begin(t)
+	must(t, other, "select pg_advisory_xact_lock(hashtext('lockstep trim'), hashtext('lockstep'))")
+	o := outbox.TrimOptions{KeepAge: time.Nanosecond, KeepNewest: 1, Turn: true}
+	if res := r.trim(t, o); res.Deleted != 0 {
+		t.Errorf("%+v out of turn", res)
+	}
+	commit(t, other)
+	if res := r.trim(t, o); res.Deleted != 9 {
+		t.Errorf("%+v in turn", res)
+	}
+}
