@@ -125,9 +125,10 @@ func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, ri
 	var bell string
 	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell)
 	var pgErr *pgconn.PgError
+	if absent := notInstalled(err, s.cfg.Schema); errors.Is(absent, ErrNotInstalled) {
+		return 0, false, fmt.Errorf("outbox: %w", absent)
+	}
 	switch {
-	case errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000"), errors.Is(err, pgx.ErrNoRows):
-		return 0, false, fmt.Errorf("outbox: %w (schema %s): run lockstep install", ErrNotInstalled, s.cfg.Schema)
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
 		return 0, false, fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
@@ -139,6 +140,16 @@ func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, ri
 		return 0, false, fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
 	return schemaOID, bell == "notify", nil
+}
+
+// notInstalled is an error of reading the schema's own tables, as
+// ErrNotInstalled where it means that.
+func notInstalled(err error, schema string) error {
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "3F000") || errors.Is(err, pgx.ErrNoRows) {
+		return fmt.Errorf("%w (schema %s): run lockstep install", ErrNotInstalled, schema)
+	}
+	return err
 }
 
 // Missing returns those of the anchors that the outbox does not hold with the
