@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/internal/psql"
 )
 
 // checkListener is how often a silent listener's connection is asked whether
@@ -44,7 +46,12 @@ func (s *Session) hang(ctx context.Context, schemaOID int64, rings bool) error {
 		return err
 	}
 	if !heard {
+		// What a pooler has made of LISTEN is not to stay on a connection of others.
+		_, err := l.conn.Exec(ctx, "unlisten *")
 		closeConn(l.conn)
+		if err != nil {
+			return fmt.Errorf("outbox: unlisten: %w", err)
+		}
 		if cfg.Bell == BellNotify {
 			return fmt.Errorf("outbox: LISTEN heard nothing of a ring of our own within %s: is there a pooler in transaction mode in front? Use bell %q", cfg.ProveWithin, BellPoll)
 		}
@@ -61,7 +68,7 @@ func (s *Session) hang(ctx context.Context, schemaOID int64, rings bool) error {
 func channel(schemaOID int64) string { return "lockstep_" + strconv.FormatInt(schemaOID, 10) }
 
 func (s *Source) listen(ctx context.Context, schemaOID int64) (*listener, error) {
-	conn, err := s.connect(ctx, "bell")
+	conn, _, err := s.connect(ctx, "bell")
 	if err != nil {
 		return nil, err
 	}
@@ -75,7 +82,7 @@ func (s *Source) listen(ctx context.Context, schemaOID int64) (*listener, error)
 // prove rings from the other connection and waits to hear it. Any notification will
 // do: it came through.
 func (l *listener) prove(ctx context.Context, from *pgx.Conn, schemaOID int64, within time.Duration) (bool, error) {
-	if _, err := from.Exec(ctx, "select pg_notify($1, '')", channel(schemaOID)); err != nil {
+	if _, err := from.Exec(ctx, "select pg_notify("+psql.Literal(channel(schemaOID))+", '')"); err != nil {
 		return false, fmt.Errorf("outbox: ring: %w", err)
 	}
 	waiting, cancel := context.WithTimeout(ctx, within)

@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"log/slog"
 	"net"
 	"strings"
 	"sync/atomic"
@@ -12,6 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/triggers"
 )
 
 func TestFetchBringsWhatThePositionDoesNotCoverAndNothingElse(t *testing.T) {
@@ -336,4 +338,58 @@ func TestFetchHasOneSnapshotWhateverTheSessionsDefaultIs(t *testing.T) {
 			t.Errorf("under %s a fetch brought %q", level, got)
 		}
 	}
+}
+
+// What the pool's AfterConnect sets is for the application; a fetch reads under
+// our settings all the same.
+func TestAfterConnectChangesNothingThatIsRead(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "create table c (id int primary key, v timestamptz); insert into c values (1, '2026-01-02 03:04:05+00')")
+	pool := r.Pool(t, func(c *pgxpool.Config) {
+		c.AfterConnect = func(ctx context.Context, conn *pgx.Conn) error {
+			_, err := conn.Exec(ctx, "set timezone = 'Asia/Tokyo'; set search_path = 'public'; set default_transaction_isolation = 'serializable'; set enable_seqscan = on")
+			return err
+		}
+	})
+	if err := triggers.Install(t.Context(), r.pool, triggers.Options{Logger: slog.New(slog.DiscardHandler)}, "public.c"); err != nil {
+		t.Fatal(err)
+	}
+	src, err := outbox.NewSource(outbox.Config{Pool: pool, Tables: []outbox.TableSpec{{Name: "public.c", Document: true}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.src = src
+	s := r.open(t)
+	var loaded, followed documents
+	if err := s.Fetch(t.Context(), outbox.Request{Reload: []int{0}}, &loaded); err != nil {
+		t.Fatal(err)
+	}
+	r.Exec(t, "update c set id = 2")
+	if err := s.Fetch(t.Context(), outbox.Request{From: outbox.Position{}.Tight(loaded.header.Snapshot, loaded.header.HighestXid)}, &followed); err != nil {
+		t.Fatal(err)
+	}
+	for _, doc := range append(loaded.docs, followed.docs...) {
+		if strings.Contains(doc, `"v"`) && !strings.Contains(doc, `"2026-01-02T03:04:05+00:00"`) {
+			t.Errorf("the document is %s", doc)
+		}
+	}
+	if len(loaded.docs) != 1 || len(followed.docs) < 1 {
+		t.Errorf("%d documents were loaded, %d followed", len(loaded.docs), len(followed.docs))
+	}
+}
+
+// documents is a sink that keeps documents.
+type documents struct {
+	recorder
+	docs []string
+}
+
+func (d *documents) Load(_ int, row pgx.CollectableRow) error {
+	d.docs = append(d.docs, string(row.RawValues()[0]))
+	return nil
+}
+
+func (d *documents) Event(_ int, ev *outbox.Event, _ pgx.CollectableRow) error {
+	d.docs = append(d.docs, string(ev.Row))
+	return nil
 }

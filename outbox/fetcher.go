@@ -16,10 +16,6 @@ import (
 	"github.com/pglockstep/lockstep/outbox/rowjson"
 )
 
-func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
-	return &fetcher{pg: conn.PgConn(), sql: sql}
-}
-
 // Fetch brings one cut to the sink, in one round trip; one that loads or
 // rereads takes a few more. After an error the session can only be closed.
 func (s *Session) Fetch(ctx context.Context, req Request, sink Sink) error {
@@ -76,11 +72,17 @@ func (f *fetch) follow(ctx context.Context) error {
 }
 
 func (f *fetch) pipeline(ctx context.Context, byHand bool) error {
-	p := f.fast.pg.StartPipeline(ctx)
 	var before, after []string
 	if byHand {
 		before, after = append(before, beginSQL), append(after, "commit")
 	}
+	if f.pooled { // many settings: they are not worth a message each
+		if _, err := f.conn.Exec(ctx, f.begin()); err != nil {
+			return err
+		}
+		before = nil
+	}
+	p := f.fast.pg.StartPipeline(ctx)
 	if f.req.Snapshot != "" {
 		before = append(before, "set transaction snapshot "+psql.Literal(f.req.Snapshot))
 	}
@@ -112,16 +114,16 @@ func (f *fetch) pipeline(ctx context.Context, byHand bool) error {
 
 // sendCut queues the statements of a cut after the transaction has begun.
 func (f *fetch) sendCut(p *pgconn.Pipeline) error {
-	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0, 0})
+	f.fast.header.send(p, nil, []int16{0, 1, 1, 0, 0})
 	if f.req.DrawXid {
-		p.SendQueryStatement(f.fast.draw, nil, nil, binaryFormats)
+		f.fast.draw.send(p, nil, binaryFormats)
 	}
 	if f.req.Catalogue {
 		oids, err := f.relids()
 		if err != nil {
 			return err
 		}
-		p.SendQueryStatement(f.fast.fingerprints, [][]byte{oids}, binaryFormats, []int16{0, 0})
+		f.fast.fingerprints.send(p, [][]byte{oids}, []int16{0, 0})
 	}
 	return f.sendEvents(p)
 }
@@ -131,7 +133,7 @@ func (f *fetch) sendEvents(p *pgconn.Pipeline) error {
 	if err != nil {
 		return err
 	}
-	p.SendQueryStatement(f.fast.events, params, binaryFormats, binaryFormats)
+	f.fast.events.send(p, params, binaryFormats)
 	return nil
 }
 

@@ -73,24 +73,13 @@ func (f *fetch) lock(ctx context.Context) (problems map[int]error, err error) {
 
 // tryLock returns the table that failed, or -1.
 func (f *fetch) tryLock(ctx context.Context, problems map[int]error) (int, error) {
-	begin := fmt.Sprintf("%s; set local lock_timeout = %d; set local enable_seqscan = on", beginSQL, max(1, f.src.cfg.LockTimeout.Milliseconds())) // 0 would mean: for ever
+	begin := fmt.Sprintf("%s; set local lock_timeout = %d; set local enable_seqscan = on", f.begin(), max(1, f.src.cfg.LockTimeout.Milliseconds())) // 0 would mean: for ever
 	if f.req.Snapshot != "" {
 		begin += "; set transaction snapshot " + psql.Literal(f.req.Snapshot)
 	}
-	targets := map[int]pgx.Identifier{}
-	for _, i := range f.concerned() {
-		if problems[i] != nil {
-			continue
-		}
-		target, err := f.target(ctx, i)
-		if errors.Is(err, ErrTable) {
-			problems[i] = err
-			continue
-		}
-		if err != nil {
-			return -1, err
-		}
-		targets[i] = target
+	targets, err := f.targets(ctx, problems)
+	if err != nil {
+		return -1, err
 	}
 	if _, err := f.conn.Exec(ctx, begin); err != nil {
 		return -1, fmt.Errorf("outbox: load: %w", err)
@@ -114,6 +103,27 @@ func (f *fetch) tryLock(ctx context.Context, problems map[int]error) (int, error
 	return -1, nil
 }
 
+// targets are the tables to lock. Those that are not there are problems.
+func (f *fetch) targets(ctx context.Context, problems map[int]error) (map[int]pgx.Identifier, error) {
+	targets := map[int]pgx.Identifier{}
+	for _, i := range f.concerned() {
+		if problems[i] != nil {
+			continue
+		}
+		err := f.within(ctx, func() (err error) {
+			targets[i], err = f.target(ctx, i)
+			return err
+		})
+		switch {
+		case errors.Is(err, ErrTable):
+			problems[i] = err
+		case err != nil:
+			return nil, err
+		}
+	}
+	return targets, nil
+}
+
 func lockProblem(table string, pgErr *pgconn.PgError) error {
 	e := &TableError{Table: table, Why: "it cannot be locked for reading", Err: pgErr}
 	switch pgErr.Code {
@@ -128,9 +138,9 @@ func lockProblem(table string, pgErr *pgconn.PgError) error {
 // loadHeader takes the snapshot and reads everything that Begin gets.
 func (f *fetch) loadHeader(ctx context.Context, problems map[int]error) error {
 	p := f.fast.pg.StartPipeline(ctx)
-	p.SendQueryStatement(f.fast.header, nil, nil, []int16{0, 1, 1, 0, 0})
+	f.fast.header.send(p, nil, []int16{0, 1, 1, 0, 0})
 	if f.req.DrawXid {
-		p.SendQueryStatement(f.fast.draw, nil, nil, binaryFormats)
+		f.fast.draw.send(p, nil, binaryFormats)
 	}
 	err := p.Sync()
 	if err == nil {
@@ -196,7 +206,7 @@ func (f *fetch) fingerprintNow(ctx context.Context) error {
 		return err
 	}
 	p := f.fast.pg.StartPipeline(ctx)
-	p.SendQueryStatement(f.fast.fingerprints, [][]byte{oids}, binaryFormats, []int16{0, 0})
+	f.fast.fingerprints.send(p, [][]byte{oids}, []int16{0, 0})
 	err = p.Sync()
 	if err == nil {
 		err = f.readFingerprints(p)

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 )
@@ -28,41 +29,57 @@ const beginSQL = "begin isolation level repeatable read, read only"
 
 const drawSQL = "select pg_current_xact_id()::text::bigint"
 
-// fetcher runs pipelines on one connection. Statements are prepared once.
+// fetcher runs pipelines on one connection. Its statements are prepared once,
+// unless the connection is a pooler's: a name would be known to one server process only.
 type fetcher struct {
-	pg  *pgconn.PgConn
-	sql statements
+	pg     *pgconn.PgConn
+	pooled bool
+	ready  bool
 
-	header, draw, fingerprints, events *pgconn.StatementDescription
+	header, draw, fingerprints, events statement
 
 	byHand bool // transactions are begun by hand: the session's default does not reach them
 }
 
+type statement struct {
+	name, sql string
+	params    []uint32 // types, all sent in binary
+	sd        *pgconn.StatementDescription
+}
+
 var binaryFormats = []int16{1}
 
+func newFetcher(conn *pgx.Conn, sql statements, pooled bool) *fetcher {
+	return &fetcher{
+		pg: conn.PgConn(), pooled: pooled, byHand: pooled,
+		header:       statement{name: "lockstep_header", sql: sql.header},
+		draw:         statement{name: "lockstep_draw", sql: drawSQL},
+		fingerprints: statement{name: "lockstep_fingerprints", sql: sql.fingerprints, params: []uint32{pgtype.OIDArrayOID}},
+		events:       statement{name: "lockstep_events", sql: sql.events, params: []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
+	}
+}
+
 // prepare parses the statements, at the first fetch of a connection.
-func (f *fetcher) prepare(ctx context.Context) error {
-	if f.events != nil {
+func (f *fetcher) prepare(ctx context.Context) (err error) {
+	if f.ready || f.pooled {
 		return nil
 	}
-	for _, p := range []struct {
-		into *(*pgconn.StatementDescription)
-		name string
-		sql  string
-		oids []uint32
-	}{
-		{&f.header, "lockstep_header", f.sql.header, nil},
-		{&f.draw, "lockstep_draw", drawSQL, nil},
-		{&f.fingerprints, "lockstep_fingerprints", f.sql.fingerprints, []uint32{pgtype.OIDArrayOID}},
-		{&f.events, "lockstep_events", f.sql.events, []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
-	} {
-		sd, err := f.pg.Prepare(ctx, p.name, p.sql, p.oids)
-		if err != nil {
+	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.events} {
+		if s.sd, err = f.pg.Prepare(ctx, s.name, s.sql, s.params); err != nil {
 			return fmt.Errorf("outbox: prepare the fetch: %w", err)
 		}
-		*p.into = sd
 	}
+	f.ready = true
 	return nil
+}
+
+// send queues the statement.
+func (s *statement) send(p *pgconn.Pipeline, params [][]byte, results []int16) {
+	if s.sd == nil {
+		p.SendQueryParams(s.sql, params, s.params, binaryFormats[:min(1, len(params))], results)
+		return
+	}
+	p.SendQueryStatement(s.sd, params, binaryFormats[:min(1, len(params))], results)
 }
 
 // next is the next result of a pipeline, which must be one with rows.

@@ -45,6 +45,8 @@ type Session struct {
 	conn *pgx.Conn
 	bell *listener // nil: poll
 	fast *fetcher
+	// pooled: the connection does not keep our settings (connect).
+	pooled bool
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
 }
@@ -53,63 +55,30 @@ type Session struct {
 // ErrSchema, ErrForeignCluster), and listens before it returns: nothing that
 // commits afterwards goes unheard.
 func (s *Source) Open(ctx context.Context) (*Session, error) {
-	conn, err := s.connect(ctx, "fetch")
+	conn, pooled, err := s.connect(ctx, "fetch")
 	if err != nil {
 		return nil, err
 	}
-	oid, rings, err := s.admit(ctx, conn)
+	if pooled {
+		s.cfg.Logger.Info("the connection does not keep its settings (a pooler in front, or AfterConnect changes them): they are made in each transaction")
+	}
+	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql, pooled)}
+	var oid int64
+	var rings bool
+	err = session.within(ctx, func() (err error) {
+		oid, rings, err = s.admit(ctx, conn)
+		return err
+	})
 	if err != nil {
 		closeConn(conn)
 		return nil, err
 	}
-	session := &Session{src: s, conn: conn, fast: newFetcher(conn, s.sql)}
 	if err := session.hang(ctx, oid, rings); err != nil {
 		closeConn(conn)
 		return nil, err
 	}
 	return session, nil
 }
-
-// connect opens a connection as the pool would.
-func (s *Source) connect(ctx context.Context, role string) (*pgx.Conn, error) {
-	pc := s.cfg.Pool.Config()
-	cc := pc.ConnConfig
-	if pc.BeforeConnect != nil {
-		cc = cc.Copy()
-		if err := pc.BeforeConnect(ctx, cc); err != nil {
-			return nil, fmt.Errorf("outbox: BeforeConnect: %w", err)
-		}
-	}
-	conn, err := pgx.ConnectConfig(ctx, cc)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: %w", err)
-	}
-	if pc.AfterConnect != nil {
-		if err := pc.AfterConnect(ctx, conn); err != nil {
-			closeConn(conn)
-			return nil, fmt.Errorf("outbox: AfterConnect: %w", err)
-		}
-	}
-	setup := settings
-	if cc.RuntimeParams["application_name"] == "" {
-		setup = "set application_name = 'lockstep " + role + "';" + settings
-	}
-	if _, err := conn.Exec(ctx, setup); err != nil {
-		closeConn(conn)
-		return nil, fmt.Errorf("outbox: set up the connection: %w", err)
-	}
-	return conn, nil
-}
-
-// settings are pinned on our connections: text forms must be those that
-// capture writes; a fetch is one transaction with one snapshot, and must go through the outbox's key
-// whatever the planner's statistics say, without planning it again or starting workers for it; and no timeout of the server's defaults may cut a long load short.
-const settings = `
-set timezone = 'UTC'; set datestyle = 'ISO, YMD'; set intervalstyle = 'postgres'; set bytea_output = 'hex';
-set extra_float_digits = 1; set lc_monetary = 'C'; set search_path = 'pg_catalog'; set row_security = off;
-set statement_timeout = 0; set lock_timeout = 0; set idle_in_transaction_session_timeout = 0;
-set default_transaction_isolation = 'repeatable read'; set default_transaction_read_only = on; set default_transaction_deferrable = off;
-set jit = off; set enable_seqscan = off; set max_parallel_workers_per_gather = 0; set plan_cache_mode = 'force_generic_plan'`
 
 // admit asks what only needs to be asked once a connection.
 func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, err error) {
@@ -158,11 +127,15 @@ func (s *Session) Missing(ctx context.Context, anchors []Anchor) ([]Anchor, erro
 	if len(anchors) == 0 {
 		return nil, nil
 	}
-	rows, err := s.conn.Query(ctx, s.src.sql.missing, xids(anchors), seqs(anchors), times(anchors))
-	if err != nil {
-		return nil, fmt.Errorf("outbox: look for the anchor: %w", err)
-	}
-	places, err := pgx.CollectRows(rows, pgx.RowTo[int])
+	var places []int
+	err := s.within(ctx, func() error {
+		rows, err := s.conn.Query(ctx, s.src.sql.missing, xids(anchors), seqs(anchors), times(anchors))
+		if err != nil {
+			return err
+		}
+		places, err = pgx.CollectRows(rows, pgx.RowTo[int])
+		return err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("outbox: look for the anchor: %w", err)
 	}

@@ -1,0 +1,126 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+// settings are in force on our connections: text forms must be those that
+// capture writes; a fetch is one transaction with one snapshot, and must go
+// through the outbox's key whatever the planner's statistics say, without
+// planning it again or starting workers for it; and no timeout of the server's
+// defaults may cut a long load short.
+//
+// They are asked for when the connection is made and not with SET: behind a
+// pooler SET would change the connections of others, for good.
+var settings = map[string]string{
+	"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "bytea_output": "hex", "extra_float_digits": "1", "lc_monetary": "C",
+	"search_path": "pg_catalog", "row_security": "off",
+	"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
+	"jit": "off", "enable_seqscan": "off", "max_parallel_workers_per_gather": "0", "plan_cache_mode": "force_generic_plan",
+	"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on", "default_transaction_deferrable": "off",
+}
+
+// localSettings sets them for one transaction, and askSettings reads them.
+var localSettings, askSettings = func() (local, ask string) {
+	var sets, asks []string
+	for _, name := range slices.Sorted(maps.Keys(settings)) {
+		if !strings.HasPrefix(name, "default_transaction_") { // BEGIN says these
+			sets = append(sets, fmt.Sprintf("set local %s = '%s'", name, settings[name]))
+		}
+		asks = append(asks, fmt.Sprintf("current_setting('%s') = '%s'", name, settings[name]))
+	}
+	return strings.Join(sets, "; "), "select " + strings.Join(asks, " and ")
+}()
+
+// connect opens a connection as the pool would. pooled reports that the
+// settings do not hold for the connection and must be made in each
+// transaction: a pooler refuses or drops them and may hand each transaction to
+// another server process, or the pool's AfterConnect has made others.
+func (s *Source) connect(ctx context.Context, role string) (conn *pgx.Conn, pooled bool, err error) {
+	pc := s.cfg.Pool.Config()
+	cc := pc.ConnConfig.Copy()
+	if pc.BeforeConnect != nil {
+		if err := pc.BeforeConnect(ctx, cc); err != nil {
+			return nil, false, fmt.Errorf("outbox: BeforeConnect: %w", err)
+		}
+	}
+	if cc.RuntimeParams["application_name"] == "" {
+		cc.RuntimeParams["application_name"] = "lockstep " + role
+	}
+	conn, err = pgx.ConnectConfig(ctx, asked(cc))
+	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "08P01" { // PgBouncer: unsupported startup parameter
+		pooled = true
+		conn, err = pgx.ConnectConfig(ctx, describing(cc))
+	}
+	if err != nil {
+		return nil, false, fmt.Errorf("outbox: %w", err)
+	}
+	if pc.AfterConnect != nil {
+		if err := pc.AfterConnect(ctx, conn); err != nil {
+			closeConn(conn)
+			return nil, false, fmt.Errorf("outbox: AfterConnect: %w", err)
+		}
+	}
+	if pooled {
+		return conn, true, nil
+	}
+	var held bool
+	if err := conn.QueryRow(ctx, askSettings, pgx.QueryExecModeSimpleProtocol).Scan(&held); err != nil {
+		closeConn(conn)
+		return nil, false, fmt.Errorf("outbox: set up the connection: %w", err)
+	}
+	return conn, !held, nil
+}
+
+// asked is the configuration with our settings in place of the pool's.
+func asked(cc *pgx.ConnConfig) *pgx.ConnConfig {
+	cc = cc.Copy()
+	maps.DeleteFunc(cc.RuntimeParams, func(name, _ string) bool {
+		_, ours := settings[strings.ToLower(name)]
+		return ours
+	})
+	maps.Copy(cc.RuntimeParams, settings)
+	return cc
+}
+
+// describing is the configuration without named statements, which belong to one server process.
+func describing(cc *pgx.ConnConfig) *pgx.ConnConfig {
+	cc = cc.Copy()
+	cc.DefaultQueryExecMode = pgx.QueryExecModeDescribeExec
+	cc.StatementCacheCapacity, cc.DescriptionCacheCapacity = 0, 0
+	return cc
+}
+
+// begin is the SQL that begins a transaction with one snapshot and our settings.
+func (s *Session) begin() string {
+	if s.pooled {
+		return beginSQL + "; " + localSettings
+	}
+	return beginSQL
+}
+
+// within runs statements outside of fetches: in a transaction of their own
+// where the settings have to be made in it.
+func (s *Session) within(ctx context.Context, fn func() error) error {
+	if !s.pooled {
+		return fn()
+	}
+	if _, err := s.conn.Exec(ctx, s.begin()); err != nil {
+		return err
+	}
+	if err := fn(); err != nil {
+		_, endErr := s.conn.Exec(context.WithoutCancel(ctx), "rollback")
+		return errors.Join(err, endErr)
+	}
+	_, err := s.conn.Exec(ctx, "commit")
+	return err
+}
