@@ -67,21 +67,22 @@ func (c *cluster) verdict(wrong []string) error {
 	return nil
 }
 
-// truth is what Postgres holds, and a token of a transaction after which
-// nothing was written.
+// truth is what Postgres holds, and the token of the transaction that read it.
+// The writers rest: whatever they wrote was committed before that transaction
+// drew its id, so whoever has it in a snapshot has all of it. (No other
+// transaction's id says so, be it the highest: a lower one may have ended after it.)
 func (c *cluster) truth(ctx context.Context) (token lockstep.Token, rows []string, err error) {
 	tx, err := c.pool.BeginTx(ctx, pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
 	if err != nil {
 		return token, nil, err
 	}
-	defer func() { _ = tx.Rollback(ctx) }() // it only reads
+	defer func() { _ = tx.Rollback(ctx) }() // or it is committed
 	var xid int64
 	var history string
-	err = tx.QueryRow(ctx, "select pg_snapshot_xmax(pg_current_snapshot())::text::bigint - 1, history::text from "+pgx.Identifier{c.schema, "meta"}.Sanitize()).Scan(&xid, &history)
+	err = tx.QueryRow(ctx, "select pg_current_xact_id()::text::bigint, history::text from "+pgx.Identifier{c.schema, "meta"}.Sanitize()).Scan(&xid, &history)
 	if err != nil {
 		return token, nil, err
 	}
-	// The last completed transaction: whoever has it in a snapshot has all before it, since nobody writes.
 	if token, err = lockstep.ParseToken(fmt.Sprintf("%s:%d", history, xid)); err != nil {
 		return token, nil, err
 	}
@@ -102,7 +103,7 @@ func (c *cluster) truth(ctx context.Context) (token lockstep.Token, rows []strin
 		rows = append(rows, employeeLine(e))
 	}
 	slices.Sort(rows)
-	return token, rows, nil
+	return token, rows, tx.Commit(ctx)
 }
 
 // difference are the lines that only one of two sorted lists has.
