@@ -8,8 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/pgtest"
 )
@@ -93,15 +91,8 @@ func (r *driftRig) run(t *testing.T, table int, sql string) {
 // equal reports whether the node holds what the table holds.
 func (r *driftRig) equal(t *testing.T, table int) bool {
 	t.Helper()
-	rows, _ := r.db.Pool(t).Query(deadline(t), fmt.Sprintf("select id, v::int from only public.t%02d", table)) // CollectRows has its error
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[item])
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[int]item{}
-	for _, i := range list {
-		want[i.ID] = i
-	}
+	sql := fmt.Sprintf("select id, v::int from only public.t%02d", table)
+	want := rowsOf(t, r.db, sql, func(i item) int { return i.ID })
 	return maps.Equal(maps.Collect(r.tables[table].All()), want)
 }
 
@@ -190,15 +181,7 @@ func TestARowTooLargeForAnEventIsReadByItsKey(t *testing.T) {
 	} {
 		db.Exec(t, sql)
 		barrier(t, node)
-		rows, _ := db.Pool(t).Query(deadline(t), "select id, body from docs") // CollectRows has its error
-		list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[doc])
-		if err != nil {
-			t.Fatal(err)
-		}
-		want := map[int]doc{}
-		for _, d := range list {
-			want[d.ID] = d
-		}
+		want := rowsOf(t, db, "select id, body from docs", func(d doc) int { return d.ID })
 		if !maps.Equal(maps.Collect(table.All()), want) {
 			t.Errorf("after %.60s the node differs from the table", sql)
 		}

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep"
@@ -87,15 +86,7 @@ func wantEach(t *testing.T, got []int, first, last int) {
 // wantSame compares the node's items with the table's.
 func wantSame(t *testing.T, db *pgtest.DB, table *lockstep.Table[int, item]) {
 	t.Helper()
-	rows, _ := db.Pool(t).Query(deadline(t), "select id, v from items") // CollectRows has its error
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[item])
-	if err != nil {
-		t.Fatal(err)
-	}
-	want := map[int]item{}
-	for _, i := range list {
-		want[i.ID] = i
-	}
+	want := itemsOf(t, db)
 	if got := maps.Collect(table.All()); !maps.Equal(got, want) {
 		t.Errorf("the node has %v, the database %v", got, want)
 	}

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/rs/zerolog"
@@ -195,4 +196,25 @@ func sqlState(err error) string {
 		return pgErr.Code
 	}
 	return ""
+}
+
+// rowsOf is what a query finds, by key.
+func rowsOf[K comparable, T any](t *testing.T, db *pgtest.DB, sql string, key func(T) K) map[K]T {
+	t.Helper()
+	rows, _ := db.Pool(t).Query(deadline(t), sql) // CollectRows has its error
+	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
+	if err != nil {
+		t.Fatal(err)
+	}
+	found := make(map[K]T, len(list))
+	for _, r := range list {
+		found[key(r)] = r
+	}
+	return found
+}
+
+// itemsOf are the items that the database holds.
+func itemsOf(t *testing.T, db *pgtest.DB) map[int]item {
+	t.Helper()
+	return rowsOf(t, db, "select id, v from items", func(i item) int { return i.ID })
 }

@@ -4,10 +4,7 @@ package integration
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/pglockstep/lockstep"
@@ -26,23 +23,8 @@ func TestStandbyIsRefusedUntilItIsPromoted(t *testing.T) {
 	db.Exec(t, "update items set v = 1 where id = 1")
 	changes.upTo(rowOneIs(1))
 
-	standby := filepath.Join(c.DataDir(), "standby.signal")
-	if err := os.WriteFile(standby, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(c.DataDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(standby, int(owner.Uid), int(owner.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
-	_, err = lockstep.Start(deadline(t), db.Pool(t), lockstep.Config{Logger: silent}, itemTable())
+	c.BecomeStandby(t)
+	_, err := lockstep.Start(deadline(t), db.Pool(t), lockstep.Config{Logger: silent}, itemTable())
 	if !errors.Is(err, outbox.ErrStandby) || !strings.Contains(err.Error(), "connect to the primary") {
 		t.Errorf("a node started on a standby: %v", err)
 	}

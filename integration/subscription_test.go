@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pglockstep/lockstep/internal/pgtest"
 )
 
@@ -31,20 +29,6 @@ func subscribed(t *testing.T) (publisher, subscriber *pgtest.DB, subscribe func(
 			return row.Scan(&ready) == nil && ready
 		})
 	}
-}
-
-func itemsOf(t *testing.T, db *pgtest.DB) map[int]item {
-	t.Helper()
-	rows, _ := db.Pool(t).Query(deadline(t), "select id, v from items") // CollectRows has its error
-	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[item])
-	if err != nil {
-		t.Fatal(err)
-	}
-	all := map[int]item{}
-	for _, i := range list {
-		all[i.ID] = i
-	}
-	return all
 }
 
 // Apply workers fire row triggers that are ALWAYS, and no statement triggers.

@@ -14,7 +14,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -49,36 +48,18 @@ func certificate(t *testing.T) (cert, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8})
 }
 
-// giveTo writes a file that belongs to whom the directory belongs to.
-func giveTo(t *testing.T, dir, name string, data []byte) {
-	t.Helper()
-	path := filepath.Join(dir, name)
-	if err := os.WriteFile(path, data, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(dir)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(path, int(owner.Uid), int(owner.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-}
-
 // onlyTLS makes the cluster refuse whoever comes without, and returns the
 // certificate's file.
 func onlyTLS(t *testing.T, c *pgtest.Cluster, db *pgtest.DB) (root string) {
 	t.Helper()
 	cert, key := certificate(t)
-	giveTo(t, c.DataDir(), "server.crt", cert)
-	giveTo(t, c.DataDir(), "server.key", key)
+	c.Give(t, "server.crt", cert)
+	c.Give(t, "server.key", key)
 	root = filepath.Join(t.TempDir(), "root.crt")
 	if err := os.WriteFile(root, cert, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	giveTo(t, c.DataDir(), "pg_hba.conf", []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n"))
+	c.Give(t, "pg_hba.conf", []byte("hostssl all all 127.0.0.1/32 scram-sha-256\n"))
 	conn := db.Conn(t)
 	for _, sql := range []string{"alter system set ssl = on", "select pg_reload_conf()"} {
 		if _, err := conn.Exec(deadline(t), sql); err != nil {

@@ -251,22 +251,7 @@ func TestAStandbyIsRefusedInOneLine(t *testing.T) {
 	if _, errs, status := runCommand(t, env, "install", "--table", "public.a"); status != 0 {
 		t.Fatal(errs)
 	}
-	signal := filepath.Join(c.DataDir(), "standby.signal")
-	if err := os.WriteFile(signal, nil, 0o644); err != nil {
-		t.Fatal(err)
-	}
-	info, err := os.Stat(c.DataDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(signal, int(owner.Uid), int(owner.Gid)); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.Restart(t.Context()); err != nil {
-		t.Fatal(err)
-	}
+	c.BecomeStandby(t)
 	for _, args := range [][]string{
 		{"serve", "--table", "public.a"}, {"install", "--table", "public.a"}, {"uninstall"}, {"demo", "--once", "--dsn", db.DSN()},
 	} {
