@@ -47,7 +47,8 @@ type Config struct {
 	// costs a hash of every row and is for tests. Default off.
 	DetectMutation bool
 	// Register is how often the node writes its name, position and state into
-	// the table of nodes; negative: never. Default 5 s.
+	// the table of nodes; negative: never, and then trimming does not spare what
+	// this node has not fetched. Default 5 s.
 	Register time.Duration
 	// Retention is how long events stay in the outbox, which is how long a node
 	// may be away and still come back by replay. The nodes trim by turns, each
