@@ -3,7 +3,9 @@ package main
 import (
 	"errors"
 	"os"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +36,9 @@ takes the password from PGPASSWORD or a password file too. $LOCKSTEP_DSN is left
 				return errors.New("demo needs at least 1 node, 1 transaction a second and a duration of 3s")
 			}
 			d.DSN, d.Out = o.dsn, cmd.OutOrStdout()
+			// Unasked for, it would kill a demo whose reader has gone (lockstep demo | head):
+			// what was made on a server must be dropped then, too.
+			signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 			if d.DSN == "" {
 				forgetServer()
 				return demo.Run(cmd.Context(), d)

@@ -42,17 +42,23 @@ func runCommand(t *testing.T, env []string, args ...string) (stdout, stderr stri
 	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
 }
 
-// temporary is a directory for one demo's files, in which the server's user may work.
+// temporary is a directory like /tmp for one demo's files: the server's user,
+// who is another one where this is root, may work there, and sockets fit.
+// t.TempDir is neither, and a demo would go elsewhere.
 func temporary(t *testing.T) string {
 	t.Helper()
-	tmp := t.TempDir()
-	if err := os.Chmod(tmp, 0o755); err != nil { // the server runs as another user where this is root
+	dir, err := os.MkdirTemp("/tmp", "demo-test-")
+	if err != nil {
 		t.Fatal(err)
 	}
-	for dir := tmp; dir != "/" && dir != os.TempDir(); dir = filepath.Dir(dir) {
-		_ = os.Chmod(dir, 0o755) // or it is not ours, and open already
+	t.Cleanup(func() { _ = os.RemoveAll(dir) }) // a test has looked
+	if err := os.Chmod(dir, 0o777|os.ModeSticky); err != nil {
+		t.Fatal(err)
 	}
-	return tmp
+	if dir, err = filepath.EvalSymlinks(dir); err != nil { // as the server names it
+		t.Fatal(err)
+	}
+	return dir
 }
 
 func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
@@ -91,6 +97,11 @@ func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
 		{"no such command", dsn, []string{"serf"}, "unknown command"},
 		{"no such flag", dsn, []string{"serve", "--tabel", "x"}, "unknown flag"},
 		{"a strange bell", dsn, []string{"install", "--bell", "gong"}, "gong"},
+		{"a demo on no server", dsn, []string{"demo", "--dsn", "postgres://u:geheim@127.0.0.1:1/x"}, "no Postgres answers at 127.0.0.1:1"},
+		{"a demo with a wrong password", dsn, []string{"demo", "--dsn", strings.TrimPrefix(secret, "LOCKSTEP_DSN=")}, "refuses the login"},
+		{"a demo on no database", dsn, []string{"demo", "--dsn", strings.Replace(db.DSN(), db.Name, "nowhere", 1)}, `database "nowhere" does not exist`},
+		{"a demo on an unreadable connection string", dsn, []string{"demo", "--dsn", "postgres://u:geheim@["}, "cannot be read"},
+		{"a demo of one who may not make a schema", dsn, []string{"demo", "--dsn", db.DSNAs(role)}, "permission denied"},
 		{"too short a demo", dsn, []string{"demo", "--duration", "1s"}, "a duration of 3s"},
 	} {
 		out, errs, status := runCommand(t, []string{c.env}, c.args...)

@@ -61,12 +61,14 @@ func newNames(tag uint32) names {
 
 // Run is the whole demo. What it made is gone when it returns.
 func Run(ctx context.Context, o Options) (err error) {
-	c := &cluster{Options: o, voice: newVoice(o.Out), book: newBook(), boss: firstArchivist}
-	defer func() { err = errors.Join(err, c.clean()) }()
-	if err := c.prepare(ctx); err != nil {
-		return err
-	}
-	if err := c.startNodes(ctx); err != nil {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	c := &cluster{Options: o, voice: newVoice(o.Out, cancel), book: newBook(), boss: firstArchivist}
+	defer func() { err = outcome(err, c.clean()) }()
+	if err := c.begin(ctx); err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx) // and not what somebody says who was broken off
+		}
 		return err
 	}
 	for round := 0; ; round++ {
@@ -78,7 +80,29 @@ func Run(ctx context.Context, o Options) (err error) {
 		}
 		c.say(plain, "once more; Ctrl-C ends with the account")
 	}
+	if cause := context.Cause(ctx); errors.Is(cause, errUnheard) {
+		return cause
+	}
 	return c.account(context.WithoutCancel(ctx))
+}
+
+// outcome is the error of a demo that ended with err and left something. That
+// is told in any case: whoever interrupts knows so, but not what is left.
+func outcome(err, left error) error {
+	if left == nil {
+		return err
+	}
+	if errors.Is(err, context.Canceled) {
+		return left
+	}
+	return errors.Join(err, left)
+}
+
+func (c *cluster) begin(ctx context.Context) error {
+	if err := c.prepare(ctx); err != nil {
+		return err
+	}
+	return c.startNodes(ctx)
 }
 
 // prepare finds or starts Postgres, makes the company and captures it.
@@ -196,7 +220,10 @@ func (c *cluster) clean() error {
 	if c.claim != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
-		errs = append(errs, c.drop(ctx, c.pool), c.claim.Close(ctx))
+		if err := c.drop(ctx, c.pool); err != nil {
+			errs = append(errs, fmt.Errorf("the schemas %s and %s may be left, which the next demo on this server drops: %w", c.company, c.schema, err))
+		}
+		_ = c.claim.Close(ctx) // it ends with this process
 	}
 	if c.pool != nil {
 		c.pool.Close()

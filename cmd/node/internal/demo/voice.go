@@ -1,6 +1,8 @@
 package demo
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -20,16 +22,20 @@ const (
 	bold  style = "\x1b[1m"
 )
 
+// errUnheard ends a demo that nobody listens to any more.
+var errUnheard = errors.New("nobody reads what the demo says")
+
 // voice says what happens, as it happens.
 type voice struct {
-	mu     sync.Mutex
-	out    io.Writer
-	began  time.Time
-	colour bool
+	mu      sync.Mutex
+	out     io.Writer
+	unheard context.CancelCauseFunc
+	began   time.Time
+	colour  bool
 }
 
-func newVoice(out io.Writer) *voice {
-	return &voice{out: out, began: time.Now(), colour: colours(out)}
+func newVoice(out io.Writer, unheard context.CancelCauseFunc) *voice {
+	return &voice{out: out, unheard: unheard, began: time.Now(), colour: colours(out)}
 }
 
 // colours is whether out is a terminal whose owner likes colours.
@@ -51,15 +57,19 @@ func (v *voice) paint(s style, text string) string {
 
 // say prints a line with the time since the demo began.
 func (v *voice) say(s style, format string, args ...any) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
 	at := v.paint(dim, fmt.Sprintf("%6.1f s", time.Since(v.began).Seconds()))
-	fmt.Fprintf(v.out, "%s  %s\n", at, v.paint(s, fmt.Sprintf(format, args...)))
+	v.print(at + "  " + v.paint(s, fmt.Sprintf(format, args...)))
 }
 
 // line prints a line of the account.
 func (v *voice) line(s style, format string, args ...any) {
+	v.print(v.paint(s, fmt.Sprintf(format, args...)))
+}
+
+func (v *voice) print(line string) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	fmt.Fprintln(v.out, v.paint(s, fmt.Sprintf(format, args...)))
+	if _, err := fmt.Fprintln(v.out, line); err != nil {
+		v.unheard(fmt.Errorf("%w: %w", errUnheard, err))
+	}
 }
