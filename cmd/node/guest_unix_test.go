@@ -96,6 +96,24 @@ func TestDemoOnYourOwnServerDropsWhatAKilledOneHasLeft(t *testing.T) {
 	awaitNothing(t, tmp)
 }
 
+func TestDemoWhoseServerDiesSaysSoInOneLineAndEnds(t *testing.T) {
+	build(t)
+	c := pgtest.Own(t)
+	tmp := temporary(t)
+	r := startDemo(t, tmp, "--dsn", c.New(t).DSN(), "--duration", "60s", "--nodes", "2")
+	r.until("transactions a second")
+	if err := c.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	r.limit.Reset(endLimit)
+	status, said := r.end()
+	_, errs, _ := strings.Cut(said, "\nlockstep: ")
+	if status != 1 || strings.Count(errs, "\n") != 1 || !strings.Contains(errs, "which the next demo on this server drops") {
+		t.Errorf("exit status %d\n%s", status, said)
+	}
+	wantNothing(t, tmp)
+}
+
 // A standby can neither be followed nor written.
 func TestAStandbyIsRefusedInOneLine(t *testing.T) {
 	build(t)

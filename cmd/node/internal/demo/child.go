@@ -111,7 +111,7 @@ func (c *child) ask(ctx context.Context, r request) (message, error) {
 	}
 	c.mu.Unlock()
 	if err != nil {
-		return message{}, fmt.Errorf("ask %s: %w", c.name, err)
+		return message{}, fmt.Errorf("%s has ended: %w", c.name, err)
 	}
 	select {
 	case m := <-to:

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -25,13 +26,16 @@ func (c *cluster) act(ctx context.Context, round int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
 	wrote := make(chan error, 1)
-	go func() { wrote <- c.traffic.run(ctx, c.Rate) }()
+	go func() {
+		defer cancel() // where it fails there is nothing more to show
+		wrote <- c.traffic.run(ctx, c.Rate)
+	}()
 	c.say(plain, "%d transactions a second: hires, transfers, dismissals, new managers, raises, some rolled back", c.Rate)
 	err := c.script(ctx, len(c.nodes)-1-round%len(c.nodes))
 	if err != nil {
-		cancel() // nothing more to show
+		cancel() // as there
 	}
-	return errors.Join(err, <-wrote)
+	return cmp.Or(<-wrote, err) // who asks the nodes fails when, and because, the writers do
 }
 
 // script is what happens while the traffic runs. It ends early when the context does.

@@ -1,6 +1,7 @@
 package demo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -35,8 +36,11 @@ func newTraffic(pool *pgxpool.Pool, company string, b *book) *traffic {
 	return &traffic{pool: pool, company: company, book: b, next: lastArchivist + 1, count: map[string]int{}}
 }
 
-// run writes at a rate, from several connections, until the context ends.
+// run writes at a rate, from several connections, until the context ends or one
+// of them fails. The error is one connection's: the others say the same.
 func (t *traffic) run(ctx context.Context, rate int) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
 	var wg sync.WaitGroup
 	errs := make([]error, writers)
 	for i := range writers {
@@ -51,13 +55,14 @@ func (t *traffic) run(ctx context.Context, rate int) error {
 				}
 				if err := whole(ctx, t.one); err != nil {
 					errs[i] = err
+					cancel()
 					return
 				}
 			}
 		})
 	}
 	wg.Wait()
-	return errors.Join(errs...)
+	return cmp.Or(errs...)
 }
 
 // whole lets a write end that has begun when the traffic does: one that is
