@@ -22,7 +22,7 @@ import (
 //
 // What is sent before the pipeline's one Sync is one transaction (PostgreSQL
 // manual, "Pipelining"). Its isolation is the session's default, REPEATABLE READ,
-// so it has one snapshot; BEGIN and COMMIT took a third of the fetch's time. The
+// so it has one snapshot without BEGIN and COMMIT, which BenchmarkFetch shows. The
 // header says whether it was so. Not SERIALIZABLE: that would make writers fail.
 
 const beginSQL = "begin isolation level repeatable read, read only"
