@@ -95,10 +95,8 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	case policy:
 		return refuse("row-level security would hide rows from this role", "give the node's role BYPASSRLS")
 	}
-	for i, other := range s.src.tables[:table] {
-		if other != nil && other.relid == d.relid {
-			return refuse("it is declared twice, the other time as "+s.src.cfg.Tables[i].Name, "declare it once")
-		}
+	if twin := s.src.twin(table, d.relid); twin != "" {
+		return refuse("it is declared twice, the other time as "+twin, "declare it once")
 	}
 	d.registered = *registered
 	if s.src.cfg.Check != nil {
@@ -139,6 +137,16 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 		d.keyAt = append(d.keyAt, slices.Index(want, name))
 	}
 	return d, nil
+}
+
+// twin is the name under which the table was declared before; "" where it was not.
+func (s *Source) twin(table int, relid uint32) string {
+	for i, other := range s.tables[:table] {
+		if other != nil && other.relid == relid {
+			return s.cfg.Tables[i].Name
+		}
+	}
+	return ""
 }
 
 // whole says what a document lacks of what its event must bring: all columns

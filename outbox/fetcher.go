@@ -19,8 +19,10 @@ import (
 // Fetch brings one cut to the sink, in one round trip; one that loads or
 // rereads takes a few more. After an error the session can only be closed.
 func (s *Session) Fetch(ctx context.Context, req Request, sink Sink) error {
-	if err := s.fast.prepare(ctx); err != nil {
-		return err
+	if !s.pooled {
+		if err := s.fast.prepare(ctx); err != nil {
+			return err
+		}
 	}
 	f := &fetch{Session: s, req: req, sink: sink, names: map[string]string{}}
 	f.header.Began = time.Now()
@@ -59,7 +61,7 @@ func (f *fetch) index() {
 // settings do not reach the transaction (a pooler hands out others' connections),
 // it says so in the header, and is begun by hand from then on.
 func (f *fetch) follow(ctx context.Context) error {
-	byHand := f.fast.byHand || f.req.Snapshot != ""
+	byHand := f.pooled || f.fast.byHand || f.req.Snapshot != ""
 	err := f.pipeline(ctx, byHand)
 	if errors.Is(err, errNotOneSnapshot) && !byHand {
 		f.fast.byHand = true

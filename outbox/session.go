@@ -32,9 +32,7 @@ const drawSQL = "select pg_current_xact_id()::text::bigint"
 // fetcher runs pipelines on one connection. Its statements are prepared once,
 // unless the connection is a pooler's: a name would be known to one server process only.
 type fetcher struct {
-	pg     *pgconn.PgConn
-	pooled bool
-	ready  bool
+	pg *pgconn.PgConn
 
 	header, draw, fingerprints, events statement
 
@@ -49,9 +47,9 @@ type statement struct {
 
 var binaryFormats = []int16{1}
 
-func newFetcher(conn *pgx.Conn, sql statements, pooled bool) *fetcher {
+func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
 	return &fetcher{
-		pg: conn.PgConn(), pooled: pooled, byHand: pooled,
+		pg:           conn.PgConn(),
 		header:       statement{name: "lockstep_header", sql: sql.header},
 		draw:         statement{name: "lockstep_draw", sql: drawSQL},
 		fingerprints: statement{name: "lockstep_fingerprints", sql: sql.fingerprints, params: []uint32{pgtype.OIDArrayOID}},
@@ -61,7 +59,7 @@ func newFetcher(conn *pgx.Conn, sql statements, pooled bool) *fetcher {
 
 // prepare parses the statements, at the first fetch of a connection.
 func (f *fetcher) prepare(ctx context.Context) (err error) {
-	if f.ready || f.pooled {
+	if f.events.sd != nil {
 		return nil
 	}
 	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.events} {
@@ -69,7 +67,6 @@ func (f *fetcher) prepare(ctx context.Context) (err error) {
 			return fmt.Errorf("outbox: prepare the fetch: %w", err)
 		}
 	}
-	f.ready = true
 	return nil
 }
 

@@ -62,7 +62,7 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 	if pooled {
 		s.cfg.Logger.Info("the connection does not keep its settings (a pooler in front, or AfterConnect changes them): they are made in each transaction")
 	}
-	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql, pooled)}
+	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql)}
 	var oid int64
 	var rings bool
 	err = session.within(ctx, func() (err error) {

@@ -86,14 +86,20 @@ func (l *loop) wait(ctx context.Context, sess Session) (cause, error) {
 	default:
 	}
 	at, why := l.next(time.Now())
-	timer := time.NewTimer(time.Until(at))
+	return l.sleep(ctx, sess, sess.Rings(), time.Until(at), why)
+}
+
+// sleep waits for one of the rings, for somebody who asks, or for the time to
+// pass, which is the cause given. With nil for the rings it does not hear them.
+func (l *loop) sleep(ctx context.Context, sess Session, rings <-chan struct{}, d time.Duration, why cause) (cause, error) {
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
 		return 0, context.Cause(ctx)
 	case <-sess.Lost():
 		return 0, ErrBellLost
-	case <-sess.Rings():
+	case <-rings:
 		return byRing, nil
 	case <-l.e.poke:
 		return byAsk, nil

@@ -31,16 +31,5 @@ func (l *loop) restrain(ctx context.Context, sess Session, why cause) (cause, er
 	if wait <= 0 {
 		return why, nil
 	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return 0, context.Cause(ctx)
-	case <-sess.Lost():
-		return 0, ErrBellLost
-	case <-l.e.poke:
-		return byAsk, nil
-	case <-timer.C:
-		return why, nil
-	}
+	return l.sleep(ctx, sess, nil, wait, why)
 }
