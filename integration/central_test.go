@@ -1,6 +1,7 @@
 package integration
 
 import (
+	"cmp"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -26,7 +27,7 @@ import (
 
 var (
 	seedFlag = flag.Uint64("seed", 0, "seed of the randomized tests; 0: a fixed one and a fresh one")
-	longFlag = flag.Duration("long", 8*time.Minute, "how long a run of the central test may take at the most")
+	longFlag = flag.Duration("long", 0, "how long a run of the central test may take at the most (0: 8 minutes), and how long TestRobustness makes random runs (0: its short form)")
 	cutsFlag = flag.Int("cuts", 500, "cuts that each run of the central test compares at least")
 )
 
@@ -153,7 +154,7 @@ func (c *central) hammer(t *testing.T, cuts int) {
 			t.Error(err)
 		}
 	}()
-	ctx, stop := context.WithTimeout(t.Context(), *longFlag)
+	ctx, stop := context.WithTimeout(t.Context(), cmp.Or(*longFlag, 8*time.Minute))
 	defer stop()
 	c.check.enough, c.check.stop = cuts, stop
 	var wg sync.WaitGroup

@@ -1,0 +1,30 @@
+-- Keeps what trimming and a new history delete from the outbox.
+create table archive (seq bigint not null, xid bigint not null, table_name text not null, op text not null, id int, state text, gone bigint not null);
+
+-- What a document says; NULL for one that was made by hand and says nothing.
+create function id_of(doc json) returns int language plpgsql set search_path = public, pg_catalog as $$
+begin
+  return doc ->> 'id';
+exception when others then
+  return null;
+end $$;
+create function state_of(doc json) returns text language plpgsql set search_path = public, pg_catalog as $$
+begin
+  return concat_ws(',', doc ->> 'region', doc ->> 'v', doc ->> 'stamp', length(doc ->> 'body') || ':' || md5(doc ->> 'body'));
+exception when others then
+  return null;
+end $$;
+
+create function archive() returns trigger language plpgsql security definer set search_path = public, pg_catalog as $$
+begin
+  insert into archive
+  select seq, xid::text::bigint, table_name, op::text, id_of(row), case when op in ('I', 'U') then state_of(row) end, pg_current_xact_id()::text::bigint
+  from old_rows;
+  return null;
+end $$;
+create trigger archive after delete on lockstep.outbox referencing old table as old_rows for each statement execute function archive();
+
+create view log as
+select seq, xid, table_name, op, id, state, gone from archive
+union all
+select seq, xid::text::bigint, table_name, op::text, id_of(row), case when op in ('I', 'U') then state_of(row) end, 0 from lockstep.outbox;

@@ -1,0 +1,354 @@
+//go:build unix
+
+package robust
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+	"go.uber.org/goleak"
+
+	"github.com/pglockstep/lockstep"
+)
+
+// NodeEnv is the environment variable that makes a program a node: its value is a nodeConfig.
+const NodeEnv = "LOCKSTEP_ROBUST_NODE"
+
+// nodeConfig is what a node's process is told.
+type nodeConfig struct {
+	Name    string
+	DSN     string
+	History string // the file
+	Seed    uint64
+	Index   int
+}
+
+// IsNode reports whether this process is to be a node; if so, it has been one when IsNode returns, with
+// the exit status.
+func IsNode() (status int, is bool) {
+	text := os.Getenv(NodeEnv)
+	if text == "" {
+		return 0, false
+	}
+	var cfg nodeConfig
+	err := json.Unmarshal([]byte(text), &cfg)
+	if err == nil {
+		err = runNode(cfg)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "node:", err)
+		return 1, true
+	}
+	return 0, true
+}
+
+// member is a node with what it records.
+type member struct {
+	cfg    nodeConfig
+	rec    *recorder
+	pool   *pgxpool.Pool
+	node   *lockstep.Node                // set when it has started
+	live   atomic.Pointer[lockstep.Node] // the same, for OnCut
+	rev    uint64                        // OnCut's own
+	tables map[string]*lockstep.Table[int, Row]
+	was    map[rowKey]string // the state of the last cut; OnCut's own
+}
+
+// all are the tables as Start wants them.
+func (m *member) all() (list []lockstep.AnyTable) {
+	for _, name := range tables {
+		list = append(list, m.tables[name])
+	}
+	return list
+}
+
+// runNode is a node's life: it starts, says "live", works until it reads "quiet", says "quiet", settles when it reads
+// "settle", says "settled", and ends when its input does.
+func runNode(cfg nodeConfig) error {
+	rec, err := newRecorder(cfg.History)
+	if err != nil {
+		return err
+	}
+	m := &member{cfg: cfg, rec: rec, tables: map[string]*lockstep.Table[int, Row]{}, was: map[rowKey]string{}}
+	for _, name := range tables {
+		m.tables[name] = lockstep.NewTable("public."+name, func(r Row) int { return r.ID })
+	}
+	before := goleak.IgnoreCurrent()
+	if err := m.open(); err != nil {
+		return errors.Join(err, rec.close())
+	}
+	in := bufio.NewScanner(os.Stdin)
+	ctx, cancel := context.WithCancel(context.Background())
+	var background, work sync.WaitGroup
+	background.Go(func() { m.subscribe(ctx) })
+	background.Go(func() { m.claim(ctx) })
+	working, stop := context.WithCancel(ctx)
+	work.Go(func() { m.read(working, rand.New(rand.NewPCG(cfg.Seed, 1000+uint64(cfg.Index)))) })
+	for i := range 2 {
+		c := &client{member: m, id: i, rng: rand.New(rand.NewPCG(cfg.Seed, uint64(2000+10*cfg.Index+i)))}
+		work.Go(func() { c.run(working) })
+	}
+	fmt.Println("live")
+	hear(in, "quiet")
+	stop()
+	work.Wait()
+	fmt.Println("quiet")
+	hear(in, "settle")
+	final := m.settle()
+	fmt.Println("settled")
+	hear(in, "")
+	cancel()
+	background.Wait()
+	closing, done := context.WithTimeout(context.Background(), 20*time.Second)
+	defer done()
+	if err := m.node.Close(closing); err != nil {
+		final.Err += " close: " + err.Error()
+	}
+	m.pool.Close()
+	if err := goleak.Find(before); err != nil {
+		final.Leaks = err.Error()
+	}
+	rec.add(record{Final: final})
+	return rec.close()
+}
+
+// hear waits for a line, or the end of the input, which stands for all lines.
+func hear(in *bufio.Scanner, line string) {
+	for in.Scan() {
+		if in.Text() == line {
+			return
+		}
+	}
+}
+
+// open starts the node, again and again where the server is away.
+func (m *member) open() error {
+	config, err := pgxpool.ParseConfig(m.cfg.DSN)
+	if err != nil {
+		return err
+	}
+	config.MaxConns = 6
+	config.ConnConfig.ConnectTimeout = 3 * time.Second
+	ctx := context.Background()
+	if m.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
+		return err
+	}
+	log := slog.New(slog.DiscardHandler)
+	if os.Getenv(NodeEnv+"_LOG") != "" {
+		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	for {
+		try, cancel := context.WithTimeout(ctx, 20*time.Second)
+		m.node, err = lockstep.Start(try, m.pool, lockstep.Config{
+			Name: m.cfg.Name, MaxStale: time.Duration(maxStale), MaxLag: 20_000_000, CoalesceAfter: 10_000_000,
+			Register: time.Second, Retention: -1, Logger: log, OnCut: m.cut,
+		}, m.all()...)
+		cancel()
+		if err == nil {
+			m.live.Store(m.node)
+			return nil
+		}
+		if !pause(ctx, 100*time.Millisecond) {
+			return err
+		}
+	}
+}
+
+// pause lets time pass, unless ctx ends.
+func pause(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// cut records a published state, by a walk over all rows. It runs on the node's own goroutine, so
+// nothing is published meanwhile.
+func (m *member) cut(c lockstep.Cut) {
+	m.rev++
+	out := &Cut{
+		T: now(), Began: at(c.Began), Position: c.Position, Snapshot: c.Snapshot, History: c.History.String(),
+		LastSeq: c.LastSeq, Events: c.Events, Loaded: c.Loaded, Reason: string(c.Reason), Replay: c.Replay,
+	}
+	if node := m.live.Load(); node != nil { // else Start has not returned yet, and the count must do
+		node.View(func(v *lockstep.View) { m.rev = v.Revision() })
+	}
+	out.Rev = m.rev
+	is := m.state()
+	for k, row := range is {
+		if m.was[k] != row {
+			out.Diff = append(out.Diff, RowState{k.table, k.id, row})
+		}
+	}
+	for k := range m.was {
+		if _, ok := is[k]; !ok {
+			out.Diff = append(out.Diff, RowState{k.table, k.id, ""})
+		}
+	}
+	m.was = is
+	m.rec.add(record{Cut: out})
+}
+
+// state is what all tables hold now, of the bulk table the number of rows.
+func (m *member) state() map[rowKey]string {
+	is := make(map[rowKey]string, len(m.was))
+	for name, t := range m.tables {
+		if name == bulkTable {
+			if n := t.Len(); n > 0 {
+				is[rowKey{bulkTable, 0}] = bulkState(n)
+			}
+			continue
+		}
+		for id, row := range t.All() {
+			is[rowKey{name, id}] = row.text()
+		}
+	}
+	return is
+}
+
+// bulkState is the bulk table's one row in histories.
+func bulkState(n int) string { return fmt.Sprintf("0,%d,bulk,0:", n) }
+
+// subscribe records what a subscriber across tables is told.
+func (m *member) subscribe(ctx context.Context) {
+	for tx, err := range m.node.Changes(ctx) {
+		if err != nil {
+			return // the end of ctx
+		}
+		out := &Txn{Rev: tx.Revision, Xid: tx.Xid, Seq: tx.Seq, Resync: tx.Resync, Lost: tx.Reset || tx.Coalesced}
+		for _, c := range tx.Changes {
+			name := short(c.Table)
+			id, _ := c.Key.(int)
+			d := RowState{Table: name, ID: id}
+			if row, ok := c.New.(Row); ok {
+				d.Row = row.text()
+			}
+			if name != bulkTable {
+				out.Changes = append(out.Changes, d)
+			}
+		}
+		m.rec.add(record{Txn: out})
+	}
+}
+
+// claim records what the node says of itself, 50 times a second, and brings the records to the file.
+func (m *member) claim(ctx context.Context) {
+	for n := 0; pause(ctx, 20*time.Millisecond); n++ {
+		c := &Claim{T: now()}
+		c.State = m.node.Status().State.String()
+		m.node.View(func(v *lockstep.View) { c.Snapshot = lockstep.CutOf(v).Snapshot })
+		m.rec.add(record{Claim: c})
+		if n%5 == 0 {
+			m.rec.flush()
+		}
+	}
+}
+
+// read looks through views and past them.
+func (m *member) read(ctx context.Context, rng *rand.Rand) {
+	names := []string{"account", "saving", "item", "echo", "tail", "wide", "part", "register"}
+	for pause(ctx, time.Duration(3+rng.IntN(8))*time.Millisecond) {
+		r := &Read{T: now()}
+		m.node.View(func(v *lockstep.View) {
+			r.Rev = v.Revision()
+			for _, a := range m.tables["account"].At(v).All() {
+				r.Total += a.V
+			}
+			for range 4 {
+				name := names[rng.IntN(len(names))]
+				id := rng.IntN(40)
+				row, ok := m.tables[name].At(v).Get(id)
+				r.Rows = append(r.Rows, rowState(name, id, row, ok))
+			}
+			for _, a := range m.tables["saving"].At(v).All() { // last: it must still be of the same instant
+				r.Total += a.V
+			}
+		})
+		m.rec.add(record{Read: r})
+		g := &Get{}
+		name, id := names[rng.IntN(len(names))], rng.IntN(40)
+		m.node.View(func(v *lockstep.View) { g.From = v.Revision() })
+		row, ok := m.tables[name].Get(id)
+		m.node.View(func(v *lockstep.View) { g.To = v.Revision() })
+		g.Row = rowState(name, id, row, ok)
+		m.rec.add(record{Get: g})
+	}
+}
+
+func rowState(table string, id int, row Row, ok bool) RowState {
+	d := RowState{Table: table, ID: id}
+	if ok {
+		d.Row = row.text()
+	}
+	return d
+}
+
+// settleWithin bounds how long a node may take to be well again after the last fault (G10).
+const settleWithin = 30 * time.Second
+
+// settle waits until the node is live and has everything, and says what it then is.
+func (m *member) settle() *Final {
+	began := time.Now()
+	ctx, cancel := context.WithTimeout(context.Background(), settleWithin)
+	defer cancel()
+	f := &Final{}
+	err := m.node.Barrier(ctx)
+	for m.node.Status().State != lockstep.Live && pause(ctx, 20*time.Millisecond) {
+	}
+	s := m.node.Status()
+	f.T, f.Took, f.State = now(), time.Since(began), s.State.String()
+	if err != nil {
+		f.Err = fmt.Sprintf("%v; last error: %v; %s", err, s.LastError, s.Reason)
+	}
+	for _, t := range s.Status.Tables {
+		if t.Problem != nil {
+			f.Problems = append(f.Problems, t.Name+": "+t.Problem.Error())
+		}
+	}
+	f.Resyncs, f.Reloads, f.Replays, f.Sessions, f.Misjudged = s.Resyncs, s.Reloads, s.Replays, s.Sessions, s.Gaps.Misjudged
+	for _, l := range s.Loads {
+		f.Loads = append(f.Loads, string(l.Reason))
+	}
+	final := m.state()
+	for _, k := range sortedKeys(final) {
+		f.Rows = append(f.Rows, RowState{k.table, k.id, final[k]})
+	}
+	return f
+}
+
+// said passes a node's lines on; the channel is closed when it has ended.
+func said(r io.Reader) <-chan string {
+	lines := make(chan string, 16)
+	go func() {
+		defer close(lines)
+		for in := bufio.NewScanner(r); in.Scan(); {
+			lines <- in.Text()
+		}
+	}()
+	return lines
+}
+
+func sortedKeys(m map[rowKey]string) []rowKey {
+	keys := make([]rowKey, 0, len(m))
+	for k := range maps.Keys(m) {
+		keys = append(keys, k)
+	}
+	sortKeys(keys)
+	return keys
+}

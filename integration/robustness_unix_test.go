@@ -1,0 +1,124 @@
+//go:build unix
+
+package integration
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pglockstep/lockstep/integration/robust"
+)
+
+// A process that is told to be a node is nothing else.
+func init() {
+	if status, is := robust.IsNode(); is {
+		os.Exit(status)
+	}
+}
+
+// Nodes, writers and readers under random traffic and faults; what they recorded is held against every
+// promise afterwards. In its short form every fault is made once, by fixed seeds, and a fresh seed makes a
+// few at random; `-long 30m` makes random runs of five minutes for as long, and `-seed N` repeats one.
+func TestRobustness(t *testing.T) {
+	if testing.Short() {
+		t.Skip("not run: it takes two minutes, and -short was given")
+	}
+	var total robust.Counts
+	made := map[string]int{}
+	run := func(t *testing.T, cfg robust.Config) {
+		t.Helper()
+		cfg.Logf = t.Logf
+		r, err := robust.Run(t.Context(), cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		total.Add(r.Counts)
+		for name, n := range r.Faults {
+			made[name] += n
+		}
+		t.Log(r)
+		for _, v := range r.Violations {
+			t.Error(v)
+		}
+		if r.Dir != "" {
+			t.Errorf("histories are kept in %s; -seed %d repeats the run", r.Dir, r.Seed)
+		}
+	}
+	if *longFlag > 0 {
+		seed := *seedFlag
+		for end := time.Now().Add(*longFlag); time.Now().Before(end) && !t.Failed(); seed = 0 {
+			if seed == 0 {
+				seed = rand.Uint64N(1 << 40)
+			}
+			t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+				run(t, robust.Config{Seed: seed, For: min(5*time.Minute, *longFlag), BulkRows: 1_000_000, Idle: 2 * time.Minute})
+			})
+		}
+	} else {
+		short(t, run)
+	}
+	t.Logf("all together: %v", total)
+	t.Logf("faults: %v", made)
+}
+
+// short makes every fault once.
+func short(t *testing.T, run func(*testing.T, robust.Config)) {
+	t.Helper()
+	if *seedFlag != 0 {
+		run(t, robust.Config{Seed: *seedFlag, For: 25 * time.Second})
+		return
+	}
+	names := robust.Faults()
+	rand.New(rand.NewPCG(1, 1)).Shuffle(len(names), func(i, j int) { names[i], names[j] = names[j], names[i] })
+	seed := uint64(0)
+	for part := range slices.Chunk(names, (len(names)+2)/3) {
+		seed++
+		profile := robust.Profiles[seed%uint64(len(robust.Profiles))]
+		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
+			run(t, robust.Config{Seed: seed, Profile: profile, Faults: part, Idle: 5 * time.Second})
+		})
+	}
+	fresh := rand.Uint64N(1 << 40)
+	t.Run(fmt.Sprintf("fresh seed %d", fresh), func(t *testing.T) {
+		run(t, robust.Config{Seed: fresh, For: 15 * time.Second})
+	})
+}
+
+// A judge that finds nothing is only worth something if it finds what is there: in a recorded history
+// one thing is changed, and the promise that it breaks must be named.
+func TestEveryMutantOfAHistoryIsCaughtByName(t *testing.T) {
+	r, err := robust.Run(t.Context(), robust.Config{Seed: 7, Profile: robust.Mixed, Logf: t.Logf, Faults: []string{
+		"one node's packets are dropped", "listening backends are terminated", "one node's network is slow",
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log(r)
+	for _, v := range r.Violations {
+		t.Errorf("before anything was changed: %v", v)
+	}
+	mutants := robust.Mutants()
+	for _, name := range slices.Sorted(maps.Keys(mutants)) {
+		t.Run(name, func(t *testing.T) {
+			m := mutants[name]
+			h := r.History.Clone()
+			if !m.Change(h) {
+				t.Fatal("the history has nothing to change")
+			}
+			found, _ := robust.Judge(h)
+			var said []string
+			for _, v := range found {
+				said = append(said, v.Promise)
+			}
+			if !slices.Contains(said, m.Breaks) {
+				t.Errorf("%s was not named: %v", m.Breaks, strings.Join(said, " "))
+			}
+		})
+	}
+}
