@@ -226,7 +226,8 @@ func (n *Node) Barrier(ctx context.Context) error {
 }
 
 // WaitFor waits until the transaction of a token, from any node, is visible
-// here. The zero token is visible everywhere. While the transaction is not
+// here. It costs one fetch, which concurrent callers share; the zero token is visible
+// everywhere and costs none. While the transaction is not
 // committed, or Postgres is away, it waits until ctx ends. ErrHistory where
 // the token belongs to another history.
 func (n *Node) WaitFor(ctx context.Context, t Token) error {

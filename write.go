@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/replay"
 )
 
 // Put inserts the row, or replaces the row of its key, and returns once the
@@ -21,22 +23,22 @@ import (
 // While this node cannot reach Postgres but the write can, Put waits until ctx
 // ends. Errors are *WriteError; the row is sent once and never tried again.
 func (t *Table[K, T]) Put(ctx context.Context, row T) (Token, error) {
-	return t.write(ctx, func(o *owner) (Token, error) {
+	return t.write(ctx, func(o *owner) (receipt, error) {
 		if w := o.node.writer; w != nil {
-			return w.Put(ctx, o.index, row)
+			return faked(w.Put(ctx, o.index, row))
 		}
 		p, err := t.putSQL(row)
 		if err != nil {
-			return Token{}, err
+			return receipt{}, err
 		}
-		n, token, err := o.node.one(ctx, p.sql, p.args)
+		n, r, err := o.node.one(ctx, p.sql, p.args)
 		switch {
 		case err != nil || n > 0:
-			return token, err
+			return r, err
 		case p.keyOnly:
-			return Token{}, o.node.there(ctx)
+			return receipt{}, o.node.there(ctx)
 		}
-		return token, o.node.suppressed(ctx, token, ErrSuppressed)
+		return r, o.node.suppressed(ctx, r.token, ErrSuppressed)
 	})
 }
 
@@ -44,19 +46,19 @@ func (t *Table[K, T]) Put(ctx context.Context, row T) (Token, error) {
 // with the transaction's token. ErrNoRow where there is none. Errors are
 // *WriteError; it waits as Put does.
 func (t *Table[K, T]) Delete(ctx context.Context, k K) (Token, error) {
-	return t.write(ctx, func(o *owner) (Token, error) {
+	return t.write(ctx, func(o *owner) (receipt, error) {
 		if w := o.node.writer; w != nil {
-			return w.Delete(ctx, o.index, k)
+			return faked(w.Delete(ctx, o.index, k))
 		}
 		where, args, err := t.whereKey(k)
 		if err != nil {
-			return Token{}, err
+			return receipt{}, err
 		}
-		n, token, err := o.node.one(ctx, counted("delete from "+t.name+" where "+where), args)
+		n, r, err := o.node.one(ctx, counted("delete from "+t.name+" where "+where), args)
 		if err == nil && n == 0 {
-			err = o.node.suppressed(ctx, token, ErrNoRow)
+			err = o.node.suppressed(ctx, r.token, ErrNoRow)
 		}
-		return token, err
+		return r, err
 	})
 }
 
@@ -67,15 +69,15 @@ func (t *Table[K, T]) Delete(ctx context.Context, k K) (Token, error) {
 // column that is GENERATED ALWAYS AS IDENTITY cannot be, unless it is of the key.
 // Errors are *WriteError; it waits as Put does.
 func (t *Table[K, T]) Update(ctx context.Context, k K, fn func(old T) (T, error)) (Token, error) {
-	return t.write(ctx, func(o *owner) (Token, error) {
+	return t.write(ctx, func(o *owner) (receipt, error) {
 		if w := o.node.writer; w != nil {
-			return w.Update(ctx, o.index, k, func(old any) (any, error) {
+			return faked(w.Update(ctx, o.index, k, func(old any) (any, error) {
 				v, ok := old.(T)
 				if !ok {
 					return nil, fmt.Errorf("lockstep: table %s: the row is a %T", t.name, old)
 				}
 				return fn(v)
-			})
+			}))
 		}
 		return o.node.commit(ctx, func(tx pgx.Tx) error { return t.updateIn(ctx, tx, k, fn) })
 	})
@@ -94,12 +96,23 @@ func (n *Node) Tx(ctx context.Context, fn func(tx pgx.Tx) error) (Token, error) 
 	case n.pool == nil:
 		return Token{}, notCommitted(fmt.Errorf("%w: this node has none", ErrUnavailable))
 	}
-	token, err := n.commit(ctx, fn)
+	r, err := n.commit(ctx, fn)
 	if err != nil {
 		return Token{}, err
 	}
-	return token, n.visible(ctx, token, -1)
+	return r.token, n.visible(ctx, r, -1)
 }
+
+// receipt is what a write has got.
+type receipt struct {
+	token Token
+	// since is a moment at which the write's connection was there: every fetch
+	// that began later was answered by the same run of the server.
+	since replay.Mark
+}
+
+// faked is the receipt of a write without Postgres.
+func faked(token Token, err error) (receipt, error) { return receipt{token: token}, err }
 
 // TokenOf returns the token of the caller's own transaction, before its
 // commit: once the commit has succeeded, any node can WaitFor it. It draws a
@@ -120,7 +133,7 @@ func (n *Node) token(xid *int64) Token {
 }
 
 // write runs a write and waits until this node shows it.
-func (t *Table[K, T]) write(ctx context.Context, fn func(*owner) (Token, error)) (Token, error) {
+func (t *Table[K, T]) write(ctx context.Context, fn func(*owner) (receipt, error)) (Token, error) {
 	o, err := t.started()
 	if err == nil && o.node.closed.Load() {
 		err = ErrClosed
@@ -128,21 +141,24 @@ func (t *Table[K, T]) write(ctx context.Context, fn func(*owner) (Token, error))
 	if err != nil {
 		return Token{}, notCommitted(err)
 	}
-	token, err := fn(o)
+	r, err := fn(o)
 	if err != nil {
 		return Token{}, notCommitted(err)
 	}
-	return token, o.node.visible(ctx, token, o.index)
+	return r.token, o.node.visible(ctx, r, o.index)
 }
 
 // visible waits for a commit that has succeeded. The problems of other tables
 // than the written one do not count; -1: any may have been written.
-func (n *Node) visible(ctx context.Context, token Token, table int) error {
-	err := n.WaitFor(ctx, token)
+func (n *Node) visible(ctx context.Context, r receipt, table int) error {
+	if r.token == (Token{}) {
+		return nil
+	}
+	err := n.engine.WaitForSince(ctx, r.token, r.since)
 	if err == nil || table >= 0 && ctx.Err() == nil && errors.Is(err, ErrTable) && n.engine.Status().Tables[table].Problem == nil {
 		return nil
 	}
-	return &WriteError{Outcome: ErrNotVisible, Token: token, Err: err}
+	return &WriteError{Outcome: ErrNotVisible, Token: r.token, Err: fmt.Errorf("lockstep: %w", err)}
 }
 
 // there waits until a row that is in Postgres already is visible here.
@@ -170,50 +186,53 @@ func counted(statement string) string {
 }
 
 // one runs a counted statement as a transaction of its own: one round trip.
-func (n *Node) one(ctx context.Context, sql string, args []any) (rows int64, token Token, err error) {
+func (n *Node) one(ctx context.Context, sql string, args []any) (rows int64, r receipt, err error) {
 	conn, err := n.pool.Acquire(ctx)
 	if err != nil {
-		return 0, token, notBegun(ctx, err)
+		return 0, r, notBegun(ctx, err)
 	}
 	defer conn.Release()
+	r.since = n.engine.Mark()
 	var xid *int64
 	if err := conn.QueryRow(ctx, sql, args...).Scan(&rows, &xid); err != nil {
-		return 0, token, sent(ctx, err, token, conn.Conn().IsClosed())
+		return 0, r, sent(ctx, err, Token{}, conn.Conn().IsClosed())
 	}
-	return rows, n.token(xid), nil
+	r.token = n.token(xid)
+	return rows, r, nil
 }
 
 // commit runs fn in a transaction and commits it. The token is read last, so
 // that a transaction that wrote nothing draws no id.
-func (n *Node) commit(ctx context.Context, fn func(pgx.Tx) error) (token Token, err error) {
+func (n *Node) commit(ctx context.Context, fn func(pgx.Tx) error) (r receipt, err error) {
 	conn, err := n.pool.Acquire(ctx)
 	if err != nil {
-		return token, notBegun(ctx, err)
+		return r, notBegun(ctx, err)
 	}
 	defer conn.Release()
+	r.since = n.engine.Mark()
 	tx, err := conn.Begin(ctx)
 	if err != nil {
-		return token, notBegun(ctx, err)
+		return r, notBegun(ctx, err)
 	}
 	defer rollback(ctx, tx)
 	if err := fn(openTx{tx}); err != nil {
-		return token, notSent(ctx, err, conn.Conn().IsClosed())
+		return r, notSent(ctx, err, conn.Conn().IsClosed())
 	}
 	if s := conn.Conn().PgConn().TxStatus(); s == 'I' {
-		return token, &WriteError{Outcome: ErrOutcomeUnknown, Err: errors.New("the function has ended the transaction itself")}
+		return r, &WriteError{Outcome: ErrOutcomeUnknown, Err: errors.New("the function has ended the transaction itself")}
 	}
 	var xid *int64
 	if err := tx.QueryRow(ctx, "select pg_current_xact_id_if_assigned()::text::bigint").Scan(&xid); err != nil {
-		return token, notSent(ctx, err, conn.Conn().IsClosed())
+		return r, notSent(ctx, err, conn.Conn().IsClosed())
 	}
-	token = n.token(xid)
+	r.token = n.token(xid)
 	if err := ctx.Err(); err != nil {
-		return Token{}, notSent(ctx, err, false)
+		return receipt{}, notSent(ctx, err, false)
 	}
 	if err := tx.Commit(ctx); err != nil {
-		return token, sent(ctx, err, token, conn.Conn().IsClosed())
+		return r, sent(ctx, err, r.token, conn.Conn().IsClosed())
 	}
-	return token, nil
+	return r, nil
 }
 
 // rollback does nothing after a commit. It may come after ctx has ended, and

@@ -21,13 +21,14 @@ type Engine struct {
 	poke chan struct{} // somebody waits for a fetch; sent to and drained under mu
 	done chan struct{} // closed when the engine's goroutine has ended
 
-	mu      sync.Mutex
-	sh      shared
-	begun   uint64 // fetches begun; each fetch has its ordinal
-	waiters map[*waiter]struct{}
-	want    map[int]uint64 // tables that Reload asked for, and the ordinal of the fetch that is to bring them
-	cancel  context.CancelFunc
-	closed  bool
+	mu        sync.Mutex
+	sh        shared
+	begun     uint64 // fetches begun; each fetch has its ordinal
+	completed uint64 // the ordinal of the last fetch that was completed
+	waiters   map[*waiter]struct{}
+	want      map[int]uint64 // tables that Reload asked for, and the ordinal of the fetch that is to bring them
+	cancel    context.CancelFunc
+	closed    bool
 }
 
 // New makes an engine that keeps the tables of the store. Index i of tables is

@@ -12,7 +12,7 @@ import (
 // waiter waits for a fetch. It is in Engine.waiters until it has been answered.
 type waiter struct {
 	after  uint64        // the ordinal of the earliest fetch that may answer
-	token  *outbox.Token // answered by any fetch whose snapshot covers it
+	token  *outbox.Token // answered by a fetch whose snapshot covers it
 	tables []int         // whose problems concern the waiter; nil: all
 	done   chan error    // buffered
 }
@@ -27,13 +27,36 @@ func (e *Engine) Barrier(ctx context.Context) error {
 	return e.await(ctx, "barrier", &waiter{})
 }
 
-// WaitFor returns once the cache holds the token's transaction, or at once if
-// it does. A transaction that has not ended is waited for, one that was rolled
-// back counts as held once it is over. A token of another history is
-// ErrHistory, also if the history changes meanwhile. Other errors are those of
-// Barrier.
+// WaitFor returns once the cache holds the token's transaction. A transaction
+// that has not ended is waited for, one that was rolled back counts as held
+// once it is over. A token of another history is ErrHistory, also if the
+// history changes meanwhile. Other errors are those of Barrier.
+//
+// Like Barrier it waits for a fetch that begins after the call. A snapshot of
+// before would not do, even if it covers the transaction's id: a server that has
+// crashed since gives out again every id that had not reached its log, and
+// the transaction may be the second one of that id.
 func (e *Engine) WaitFor(ctx context.Context, t outbox.Token) error {
 	return e.await(ctx, "wait for a transaction", &waiter{token: &t})
+}
+
+// Mark is a moment in the sequence of fetches: now. Whoever has a connection
+// to the server at that moment, and writes on it, can be told by any fetch that
+// begins after it: both are answered by the same run of the server.
+func (e *Engine) Mark() Mark {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return Mark{e.begun + 1}
+}
+
+// Mark is what Engine.Mark returns; the zero Mark is no moment.
+type Mark struct{ after uint64 }
+
+// WaitForSince is WaitFor, where the transaction was written on a connection
+// that was there at the mark: a fetch that began after the mark may answer,
+// although it began before the call.
+func (e *Engine) WaitForSince(ctx context.Context, t outbox.Token, m Mark) error {
+	return e.await(ctx, "wait for a transaction", &waiter{token: &t, after: m.after})
 }
 
 // Reload loads the tables again, by their index, or all of them where none is
@@ -89,12 +112,14 @@ func (e *Engine) enlist(w *waiter) error {
 	case e.cancel == nil:
 		return ErrNotStarted
 	}
-	w.after = e.begun + 1
+	if w.after == 0 {
+		w.after = e.begun + 1
+	}
 	if w.token == nil {
 		for _, i := range w.tables {
 			e.want[i] = w.after
 		}
-	} else if answered, err := e.answer(w, 0); answered {
+	} else if answered, err := e.answer(w, e.completed); answered {
 		w.done <- err
 		return nil
 	}
@@ -114,7 +139,7 @@ func (e *Engine) answer(w *waiter, completed uint64) (answered bool, err error) 
 	}
 	loaded := !e.sh.st.Position.IsZero()
 	switch {
-	case !loaded:
+	case !loaded || w.after > completed:
 		return false, nil
 	case w.token.History != e.sh.st.History:
 		return true, fmt.Errorf("%w (token: %v, followed: %v)", ErrHistory, w.token.History, e.sh.st.History)
@@ -126,6 +151,7 @@ func (e *Engine) answer(w *waiter, completed uint64) (answered bool, err error) 
 
 // release answers whoever the completed fetch answers. Caller holds mu.
 func (e *Engine) release(completed uint64) {
+	e.completed = completed
 	for w := range e.waiters {
 		if answered, err := e.answer(w, completed); answered {
 			w.done <- err

@@ -47,19 +47,26 @@ const callWithin = 4 * time.Second
 
 func (c *client) run(ctx context.Context) {
 	for pause(ctx, time.Duration(5+c.rng.IntN(30))*time.Millisecond) {
-		key := c.register()
-		switch n := c.rng.IntN(10); {
-		case n < 3:
-			c.put(ctx, key)
-		case n < 5:
-			c.update(ctx, key)
-		case n == 5 && deletable(key):
-			c.remove(ctx, key)
-		case n == 6:
-			c.waited(ctx)
-		default:
-			c.barrier(ctx, key)
-		}
+		c.step(ctx)
+	}
+}
+
+// step is one operation, unless clients are held.
+func (c *client) step(ctx context.Context) {
+	c.gate.RLock()
+	defer c.gate.RUnlock()
+	key := c.register()
+	switch n := c.rng.IntN(10); {
+	case n < 3:
+		c.put(ctx, key)
+	case n < 5:
+		c.update(ctx, key)
+	case n == 5 && deletable(key):
+		c.remove(ctx, key)
+	case n == 6:
+		c.waited(ctx)
+	default:
+		c.barrier(ctx, key)
 	}
 }
 

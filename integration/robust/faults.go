@@ -25,6 +25,7 @@ var faults = map[string]func(context.Context, *world) error{
 	"the server is killed": func(ctx context.Context, w *world) error {
 		return w.crash(ctx, w.server.Kill, w.between(0, time.Second))
 	},
+	"the server is killed and loses its tail": lostTail,
 	"the server stops at once": func(ctx context.Context, w *world) error {
 		return w.crash(ctx, func() error { return w.server.Halt(pgserver.Immediate) }, w.between(0, time.Second))
 	},
@@ -100,6 +101,32 @@ func refused(ctx context.Context, w *world) error {
 	}
 	pause(ctx, w.outage())
 	return w.heal(ctx)
+}
+
+// lostTail kills the server when nobody has waited for the disk for a while: commits that were visible,
+// and that nodes have applied, are gone, and their ids are given out again.
+func lostTail(ctx context.Context, w *world) error {
+	w.gate.Lock()
+	defer w.gate.Unlock()
+	holding, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	for _, p := range w.nodes {
+		if err := p.tell("hold"); err != nil {
+			return err
+		}
+	}
+	defer func() {
+		for _, p := range w.nodes {
+			_ = p.tell("go on") // one that has ended is found out later
+		}
+	}()
+	for _, p := range w.nodes {
+		if err := p.await(holding, "held"); err != nil {
+			return err
+		}
+	}
+	pause(ctx, w.between(50*time.Millisecond, 400*time.Millisecond))
+	return w.crash(ctx, w.server.Kill, w.between(0, 300*time.Millisecond))
 }
 
 // midCut terminates fetching backends for as long as they answer with a large cut.

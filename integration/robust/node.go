@@ -64,6 +64,7 @@ type member struct {
 	rev    uint64                        // OnCut's own
 	tables map[string]*lockstep.Table[int, Row]
 	was    map[rowKey]string // the state of the last cut; OnCut's own
+	gate   sync.RWMutex      // clients hold it while they work
 }
 
 // all are the tables as Start wants them.
@@ -101,14 +102,14 @@ func runNode(cfg nodeConfig) error {
 		work.Go(func() { c.run(working) })
 	}
 	fmt.Println("live")
-	hear(in, "quiet")
+	m.hear(in, "quiet")
 	stop()
 	work.Wait()
 	fmt.Println("quiet")
-	hear(in, "settle")
+	m.hear(in, "settle")
 	final := m.settle()
 	fmt.Println("settled")
-	hear(in, "")
+	m.hear(in, "")
 	cancel()
 	background.Wait()
 	closing, done := context.WithTimeout(context.Background(), 20*time.Second)
@@ -124,11 +125,26 @@ func runNode(cfg nodeConfig) error {
 	return rec.close()
 }
 
-// hear waits for a line, or the end of the input, which stands for all lines.
-func hear(in *bufio.Scanner, line string) {
+// hear waits for a line, or the end of the input, which stands for all lines. Until then clients
+// are made to wait, and to go on, as often as it is told.
+func (m *member) hear(in *bufio.Scanner, line string) {
+	held := false
+	defer func() {
+		if held {
+			m.gate.Unlock()
+		}
+	}()
 	for in.Scan() {
-		if in.Text() == line {
+		switch text := in.Text(); {
+		case text == line:
 			return
+		case text == "hold" && !held:
+			m.gate.Lock()
+			held = true
+			fmt.Println("held")
+		case text == "go on" && held:
+			m.gate.Unlock()
+			held = false
 		}
 	}
 }
@@ -153,7 +169,7 @@ func (m *member) open() error {
 		try, cancel := context.WithTimeout(ctx, 20*time.Second)
 		m.node, err = lockstep.Start(try, m.pool, lockstep.Config{
 			Name: m.cfg.Name, MaxStale: time.Duration(maxStale), MaxLag: 20_000_000, CoalesceAfter: 10_000_000,
-			Register: time.Second, Retention: -1, Logger: log, OnCut: m.cut,
+			Register: 5 * time.Second, Retention: -1, Logger: log, OnCut: m.cut,
 		}, m.all()...)
 		cancel()
 		if err == nil {

@@ -134,7 +134,7 @@ func (w *world) trouble(ctx context.Context) error {
 	for i := range 6 {
 		wr := &writer{
 			name: fmt.Sprintf("w%d", i), dsn: w.dsn, rec: w.rec, rng: rand.New(rand.NewPCG(w.cfg.Seed, uint64(100+i))),
-			profile: w.cfg.Profile, async: i == 5, written: &w.wrote,
+			profile: w.cfg.Profile, async: i == 5, written: &w.wrote, gate: &w.gate,
 		}
 		if wr.async {
 			wr.profile = Mixed

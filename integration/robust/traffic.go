@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -41,6 +42,7 @@ type writer struct {
 	n       int
 	stamps  []string // of the transaction at hand
 	written *atomic.Int64
+	gate    *sync.RWMutex // held by a writer that waits for the disk while it works
 }
 
 // run writes until ctx ends. It connects again for as long as it takes.
@@ -53,8 +55,17 @@ func (w *writer) run(ctx context.Context) {
 				continue
 			}
 		}
-		w.transaction()
+		w.gated()
 	}
+}
+
+// gated makes one transaction, unless writers are held.
+func (w *writer) gated() {
+	if !w.async {
+		w.gate.RLock()
+		defer w.gate.RUnlock()
+	}
+	w.transaction()
 }
 
 func (w *writer) drop() {

@@ -42,6 +42,7 @@ type world struct {
 	nodes  []*process
 	stderr lockedBuffer
 	wrote  atomic.Int64
+	gate   sync.RWMutex // stops writers whose commits wait for the disk
 
 	crashes    []Crash
 	background sync.WaitGroup // faults that go on beside the next ones
@@ -69,7 +70,7 @@ func (l *lockedBuffer) String() string {
 func (w *world) startServer(ctx context.Context) error {
 	settings := map[string]string{
 		"max_connections": "60", "max_prepared_transactions": "20", "restart_after_crash": "off",
-		"autovacuum_naptime": "2s", "log_min_messages": "warning",
+		"autovacuum_naptime": "2s", "wal_writer_delay": "5s", "log_min_messages": "warning",
 	}
 	var err error
 	w.disk, err = newDisk(ctx)
