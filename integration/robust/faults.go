@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/internal/pgserver"
@@ -59,6 +60,7 @@ var faults = map[string]func(context.Context, *world) error{
 	"nonsense is put into the outbox":                         nonsense,
 	"a new history begins":                                    newHistory,
 	"the disk is full":                                        diskFull,
+	"the notification queue is full":                          queueFull,
 }
 
 // Faults are the names of all faults, in order.
@@ -325,9 +327,10 @@ func timeouts(ctx context.Context, w *world) error {
 }
 
 // idler writes and then does nothing for long, while other faults go on.
-func idler(ctx context.Context, w *world) error {
+func idler(_ context.Context, w *world) error {
 	idle, n := w.between(w.cfg.Idle/2, w.cfg.Idle), w.rng.IntN(1000)
 	w.background.Go(func() {
+		ctx := w.trouble // it outlives this fault
 		err := w.on(ctx, w.dsn, func(conn *pgx.Conn) error {
 			if _, err := conn.Exec(ctx, fmt.Sprintf("set lock_timeout = '2s'; begin; insert into echo (id, stamp) values (%d, 's' || nextval('stamps')) on conflict (id) do update set stamp = excluded.stamp", 1000+n)); err != nil {
 				return err
@@ -397,6 +400,32 @@ func diskFull(ctx context.Context, w *world) error {
 		return errors.Join(err, w.server.Kill())
 	}
 	return w.crash(ctx, end, 0)
+}
+
+// queueFull fills the queue of all notifications, behind a listener that does not listen.
+func queueFull(ctx context.Context, w *world) error {
+	if w.server.Version() < 170000 {
+		return errors.New("not run: before PostgreSQL 17 the queue has 8 GB")
+	}
+	return w.on(ctx, w.dsn, func(stuck *pgx.Conn) error {
+		if _, err := stuck.Exec(ctx, "listen elsewhere; begin; select 1"); err != nil {
+			return err
+		}
+		err := w.on(ctx, w.dsn, func(conn *pgx.Conn) error {
+			for i := 0; ; i++ {
+				_, err := conn.Exec(ctx, "select pg_notify('elsewhere', repeat('x', 7000) || $1::int)", i)
+				var full *pgconn.PgError
+				if errors.As(err, &full) && full.Code == "54000" {
+					return nil
+				}
+				if err != nil {
+					return err
+				}
+			}
+		})
+		pause(ctx, w.outage())
+		return err
+	})
 }
 
 // errNotRun: this fault cannot be made here.

@@ -96,7 +96,7 @@ func (w *world) run(ctx context.Context) (_ *Report, err error) {
 	if err := w.startNodes(ctx); err != nil {
 		return nil, err
 	}
-	if err := w.trouble(ctx); err != nil {
+	if err := w.disturb(ctx); err != nil {
 		return nil, err
 	}
 	h, err := w.settle(ctx)
@@ -127,8 +127,8 @@ func (w *world) startNodes(ctx context.Context) error {
 	return nil
 }
 
-// trouble lets writers write and makes faults meanwhile.
-func (w *world) trouble(ctx context.Context) error {
+// disturb lets writers write and makes faults meanwhile.
+func (w *world) disturb(ctx context.Context) error {
 	writing, stop := context.WithCancel(ctx)
 	var writers sync.WaitGroup
 	for i := range 6 {
@@ -141,6 +141,7 @@ func (w *world) trouble(ctx context.Context) error {
 		}
 		writers.Go(func() { wr.run(writing) })
 	}
+	w.trouble = writing
 	err := w.makeFaults(ctx)
 	stop()
 	w.background.Wait()

@@ -45,7 +45,8 @@ type world struct {
 	gate   sync.RWMutex // stops writers whose commits wait for the disk
 
 	crashes    []Crash
-	background sync.WaitGroup // faults that go on beside the next ones
+	trouble    context.Context // ends with the last fault
+	background sync.WaitGroup  // faults that go on beside the next ones
 }
 
 // lockedBuffer holds what nodes write to their standard error.
@@ -72,12 +73,18 @@ func (w *world) startServer(ctx context.Context) error {
 		"max_connections": "60", "max_prepared_transactions": "20", "restart_after_crash": "off",
 		"autovacuum_naptime": "2s", "wal_writer_delay": "5s", "log_min_messages": "warning",
 	}
-	var err error
+	programs, err := pgserver.Find(ctx, pgserver.Options{})
+	if err != nil {
+		return err
+	}
+	if programs.Version >= 170000 {
+		settings["max_notify_queue_pages"] = "64"
+	}
 	w.disk, err = newDisk(ctx)
 	if err != nil {
 		w.cfg.Logf("no disk of its own: %v", err)
 	}
-	c := pgserver.Config{Settings: settings}
+	c := pgserver.Config{Settings: settings, Binaries: programs}
 	if w.disk != nil {
 		c.Dir = w.disk.dir
 	}
