@@ -22,6 +22,13 @@ type how struct {
 	bell     triggers.Bell
 }
 
+func (h how) String() string {
+	if h.extended {
+		return "extended protocol, bell " + string(h.bell)
+	}
+	return "simple protocol, bell " + string(h.bell)
+}
+
 // player runs a script and keeps what its sessions see.
 type player struct {
 	t        *testing.T
@@ -31,15 +38,14 @@ type player struct {
 	monitor  *pgx.Conn
 	sessions map[string]*session
 	seen     strings.Builder
-
 }
 
 // session is one of a script's sessions.
 type session struct {
 	*client
-	name   string
-	done   chan struct{} // closed when its statement has ended; nil while it has none
-	waits  bool          // was told to wait
+	name  string
+	done  chan struct{} // closed when its statement has ended; nil while it has none
+	waits bool          // was told to wait
 }
 
 // play runs a script in a database of its own and returns the transcript.
@@ -184,7 +190,7 @@ func isClosed(c chan struct{}) bool {
 // one of the script. Sessions that wait for each other in a circle have not settled: the server will end one.
 func (p *player) settled() bool {
 	busy := map[uint32]*session{}
-	idle := map[uint32]bool{}
+	idle := map[uint32]bool{0: true} // 0 stands for a prepared transaction
 	var pids []int64
 	for _, s := range p.sessions {
 		if pid := s.conn.PID(); s.done != nil && !isClosed(s.done) {

@@ -128,4 +128,3 @@ func describe(e *pgconn.PgError) string {
 	}
 	return s
 }
-

@@ -81,7 +81,7 @@ commit;
 fetch all from cur;
 close cur;
 begin;
-declare cur scroll cursor for select id, v from a order by id for update;
+declare cur no scroll cursor for select id, v from a for update;
 fetch 1 from cur;
 update a set v = 5 where current of cur returning *;
 move next in cur;

@@ -63,6 +63,6 @@ alter view simple set (check_option = cascaded);
 insert into simple values (8, 'x', 9);
 drop rule mark_instead on ruled;
 delete from ruled;
-lock table simple in share mode;
+begin\; lock table simple in share mode\; insert into simple values (9, 'x', 1)\; commit;
 truncate simple;
 table a;
