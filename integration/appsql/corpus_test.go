@@ -1,6 +1,7 @@
 package appsql
 
 import (
+	"crypto/sha256"
 	"embed"
 	"errors"
 	"fmt"
@@ -158,7 +159,10 @@ func (p *player) leftBehind() {
 		if err != nil {
 			p.t.Fatal(err)
 		}
-		fmt.Fprintf(&p.seen, "left in %s: %q\n", r.Name, content)
+		fmt.Fprintf(&p.seen, "left in %s: %d, %x\n", r.Name, len(content), sha256.Sum256([]byte(strings.Join(content, "\n"))))
+		for _, row := range content[:min(len(content), 200)] {
+			p.seen.WriteString("     " + row + "\n")
+		}
 	}
 	if !p.how.captured {
 		return

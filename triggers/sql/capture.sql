@@ -55,7 +55,10 @@ $$;
 -- (names of transition tables, or '$2' and '$3' for single rows) U with the
 -- current row, or D with the key if there is none. $1 is the table's name.
 -- Where the table may not be read whole (rights, also on the schema that somebody
--- has moved it to, row-level security) it writes R with the key. NULL: the table has no primary key now, nothing can be said
+-- has moved it to, row-level security) it writes R with the key; so it does under
+-- SERIALIZABLE, where what capture reads counts as read by the application, and
+-- a plan that reads the whole table makes transactions fail that have nothing to
+-- do with each other. NULL: the table has no primary key now, nothing can be said
 -- by key.
 --
 -- Operators are those of the key's own index, by their schema: nothing that a
@@ -95,7 +98,8 @@ begin
   select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname), allowed and has_schema_privilege(n.oid, 'usage')
   into target, allowed
   from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
-  if not allowed or not has_table_privilege(relid, 'select') or row_security_active(relid) then
+  if not allowed or not has_table_privilege(relid, 'select') or row_security_active(relid)
+     or current_setting('transaction_isolation') = 'serializable' then
     return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
                   'R', lead_sql(), doc, keys);
   end if;

@@ -6,6 +6,12 @@ create table p1 partition of p default;
 insert into a select i, 0 from generate_series(1, 10) i;
 insert into p select i, 0 from generate_series(1, 10) i;
 insert into doctors values ('ann', true), ('bob', true);
+create table far (id int primary key, v int);
+create table far_part (id int primary key, v int) partition by range (id);
+create table far_part_1 partition of far_part default;
+insert into far select i, 0 from generate_series(1, 20000) i;
+insert into far_part select i, 0 from generate_series(1, 20000) i;
+analyze far, far_part;
 -- capture
 begin isolation level repeatable read;
 select count(*) from a;
@@ -79,6 +85,21 @@ insert into p values (100, 0);
 -- session b
 begin isolation level serializable;
 insert into p values (101, 0);
+-- session a
+commit;
+-- session b
+commit;
+-- Two that touch rows of their own, far from each other, and look at nothing else.
+-- session a
+reset enable_seqscan;
+begin isolation level serializable;
+update far set v = 1 where id <= 300\; update far set id = -id where id <= 300;
+update far_part set v = 1 where id = 8;
+-- session b
+reset enable_seqscan;
+begin isolation level serializable;
+update far set v = 1 where id > 19700\; update far set id = id + 10000 where id > 19700;
+update far_part set v = 1 where id = 2000\; delete from far_part where id = 2000;
 -- session a
 commit;
 -- session b
