@@ -314,7 +314,9 @@ declare
 begin
   -- A table that was written before in this statement may hold rows again
   -- by now; so may one that a later trigger fills, which will find the mark.
-  if root <> tg_relid or marked then
+  -- A partition that was detached has this trigger still, with the name of its former
+  -- root, which nobody has emptied: only what is in the register may say so.
+  if root <> tg_relid or marked or not exists (select from tables t where t.relid = root) then
     perform write_reload(root);
   else
     insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note = '');
