@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -37,9 +36,6 @@ func TestTheApplicationsOwnSQLGivesTheSameResults(t *testing.T) {
 					t.Errorf("%s: captured tables give (+) where plain ones give (-)\n%s", h, strings.Join(d, "\n"))
 				}
 				t.Logf("%s, %s: %s", path.Base(name), h, figures(plain))
-				if d := os.Getenv("G9DUMP"); d != "" {
-					os.WriteFile(d+"/"+path.Base(name)+"."+string(h.bell), []byte(plain), 0o644)
-				}
 			}
 		})
 	}
@@ -160,7 +156,7 @@ func (p *player) leftBehind() {
 			p.t.Fatal(err)
 		}
 		fmt.Fprintf(&p.seen, "left in %s: %d, %x\n", r.Name, len(content), sha256.Sum256([]byte(strings.Join(content, "\n"))))
-		for _, row := range content[:min(len(content), 200)] {
+		for _, row := range content[:min(len(content), 50)] {
 			p.seen.WriteString("     " + row + "\n")
 		}
 	}
@@ -202,10 +198,16 @@ func difference(was, is string) (out []string) {
 		case len(a) > 0 && len(b) > 0 && a[0] == b[0]:
 			a, b = a[1:], b[1:]
 		case len(a) > 0 && (len(b) == 0 || common[i+1][j] >= common[i][j+1]):
-			out, a = append(out, "- "+strings.TrimSpace(a[0])), a[1:]
+			out, a = append(out, "- "+short(a[0])), a[1:]
 		default:
-			out, b = append(out, "+ "+strings.TrimSpace(b[0])), b[1:]
+			out, b = append(out, "+ "+short(b[0])), b[1:]
 		}
 	}
 	return out
+}
+
+// short is a line as a message shows it.
+func short(line string) string {
+	line = strings.TrimSpace(line)
+	return line[:min(len(line), 160)]
 }
