@@ -386,3 +386,17 @@ func TestBulkUpdateIsCheckedWithoutANestedLoop(t *testing.T) {
 		t.Errorf("%d events of 20,000 rows: was there a doubt?", n)
 	}
 }
+
+// A partition keeps its TRUNCATE trigger when it is detached, and with it the root's name.
+func TestEmptyingADetachedPartitionSaysNothingOfItsFormerRoot(t *testing.T) {
+	r := newRig(t, scenarioTables, scenarioNames...)
+	r.Exec(t, "insert into part values (1, 1), (2, 2)")
+	r.Exec(t, "alter table part detach partition part_1")
+	before := len(r.events(t))
+	r.Exec(t, "truncate part_1")
+	for _, e := range r.events(t)[before:] {
+		if e.Op == "T" && e.Table == "public.part" {
+			t.Errorf("a table that is no partition any more was emptied, and nodes are told that its former root was: %+v", e)
+		}
+	}
+}

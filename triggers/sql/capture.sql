@@ -54,8 +54,11 @@ $$;
 -- The SQL that writes what is there now: for every key in the given images
 -- (names of transition tables, or '$2' and '$3' for single rows) U with the
 -- current row, or D with the key if there is none. $1 is the table's name.
--- Where the table may not be read whole (rights, row-level security) it writes
--- R with the key. NULL: the table has no primary key now, nothing can be said
+-- Where the table may not be read whole (rights, also on the schema that somebody
+-- has moved it to, row-level security) it writes R with the key; so it does under
+-- SERIALIZABLE, where what capture reads counts as read by the application, and
+-- a plan that reads the whole table makes transactions fail that have nothing to
+-- do with each other. NULL: the table has no primary key now, nothing can be said
 -- by key.
 --
 -- Operators are those of the key's own index, by their schema: nothing that a
@@ -66,12 +69,13 @@ set search_path = pg_catalog, :"schema", pg_temp
 as $$
 #variable_conflict use_variable
 declare
-  names text[]; same text; doc text; keys text; present text; target text;
+  names text[]; same text; doc text; keys text; present text; target text; allowed boolean;
 begin
   select array_agg(a.attname::text order by k.n),
          string_agg(format('c.%I operator(%I.%s) k.k%s', a.attname, opn.nspname, op.oprname, k.n), ' and ' order by k.n),
-         string_agg(format('%L, k.k%s', a.attname, k.n), ', ' order by k.n)
-  into names, same, doc
+         string_agg(format('%L, k.k%s', a.attname, k.n), ', ' order by k.n),
+         bool_and(has_schema_privilege(opn.oid, 'usage') and has_function_privilege(op.oprcode, 'execute'))
+  into names, same, doc, allowed
   from pg_index x
   cross join lateral unnest(x.indkey::int2[], x.indclass::oid[]) with ordinality k(attnum, opclass, n)
   join pg_attribute a on a.attrelid = x.indrelid and a.attnum = k.attnum
@@ -91,13 +95,15 @@ begin
     select string_agg(format(case when image like '$%' then '(%3$s).%1$I as k%2$s' else 'i.%1$I as k%2$s' end, u.name, u.n, image), ', ' order by u.n) as list
     from unnest(names) with ordinality u(name, n)) cols;
   doc := format('json_build_object(%s)', doc);
-  if not has_table_privilege(relid, 'select') or row_security_active(relid) then
+  select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname), allowed and has_schema_privilege(n.oid, 'usage')
+  into target, allowed
+  from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
+  if not allowed or not has_table_privilege(relid, 'select') or row_security_active(relid)
+     or current_setting('transaction_isolation') = 'serializable' then
     return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
                   'R', lead_sql(), doc, keys);
   end if;
   present := format('c.%I is not null', names[1]);
-  select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname) into target
-  from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
   -- Under one snapshot for the whole transaction a key can show a row that
   -- another transaction has deleted since, beside ours or instead of it: what is
   -- there can only be read in a later snapshot. Nothing there is nothing there:
@@ -308,7 +314,9 @@ declare
 begin
   -- A table that was written before in this statement may hold rows again
   -- by now; so may one that a later trigger fills, which will find the mark.
-  if root <> tg_relid or marked then
+  -- A partition that was detached has this trigger still, with the name of its former
+  -- root, which nobody has emptied: only what is in the register may say so.
+  if root <> tg_relid or marked or not exists (select from tables t where t.relid = root) then
     perform write_reload(root);
   else
     insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note = '');
