@@ -91,7 +91,8 @@ begin
     select string_agg(format(case when image like '$%' then '(%3$s).%1$I as k%2$s' else 'i.%1$I as k%2$s' end, u.name, u.n, image), ', ' order by u.n) as list
     from unnest(names) with ordinality u(name, n)) cols;
   doc := format('json_build_object(%s)', doc);
-  if not has_table_privilege(relid, 'select') or row_security_active(relid) then
+  if not has_table_privilege(relid, 'select') or row_security_active(relid)
+     or not (select has_schema_privilege(r.relnamespace, 'usage') from pg_class r where r.oid = relid) then
     return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
                   'R', lead_sql(), doc, keys);
   end if;
@@ -308,7 +309,10 @@ declare
 begin
   -- A table that was written before in this statement may hold rows again
   -- by now; so may one that a later trigger fills, which will find the mark.
-  if root <> tg_relid or marked then
+  --
+  -- A partition that was detached keeps this trigger and its argument, the name
+  -- of the table that it belonged to: that one is not empty.
+  if root <> tg_relid or marked or not exists (select from tables t where t.relid = tg_relid) then
     perform write_reload(root);
   else
     insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note = '');
