@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep"
@@ -138,7 +139,12 @@ func (r *driftRig) run(t *testing.T, table int, sql string) {
 	if sql == "" {
 		return
 	}
-	m, conn := r.tables[table], r.db.Conn(t)
+	m := r.tables[table]
+	conn, err := pgx.Connect(deadline(t), r.db.DSN())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close(context.Background()) }() // its statements were looked at
 	for _, s := range strings.Split(m.of(sql), ";") {
 		if _, err := conn.Exec(deadline(t), s); err != nil {
 			t.Fatalf("%s: %s: %v", m.what, s, err)

@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/internal/pgtest"
 )
 
 // underTraffic runs migrations while writers write each table without a pause:
@@ -73,21 +75,28 @@ type scribe struct {
 // crew is the writers of one table.
 type crew []*scribe
 
-// write starts two writers for each table.
+// write starts the writers of every table.
 func (r *driftRig) write(t *testing.T) []crew {
 	t.Helper()
 	crews := make([]crew, len(r.tables))
 	for i, m := range r.tables {
-		for parity := range 2 {
-			ctx, cancel := context.WithCancel(t.Context())
-			w := &scribe{m: m, parity: parity, tables: either(m.name, m.of(m.table)), columns: either("v", m.column), stopped: cancel, done: make(chan struct{}), met: map[string]error{}}
-			conn := r.db.Conn(t)
-			go w.run(ctx, conn)
-			t.Cleanup(func() { crew{w}.stop() })
-			crews[i] = append(crews[i], w)
-		}
+		crews[i] = writeTo(t, r.db, m)
 	}
 	return crews
+}
+
+// writeTo starts the two writers of one table.
+func writeTo(t *testing.T, db *pgtest.DB, m *migrated) crew {
+	t.Helper()
+	var c crew
+	for parity := range 2 {
+		ctx, cancel := context.WithCancel(t.Context())
+		w := &scribe{m: m, parity: parity, tables: either(m.name, m.of(m.table)), columns: either("v", m.column), stopped: cancel, done: make(chan struct{}), met: map[string]error{}}
+		go w.run(ctx, db.Conn(t))
+		t.Cleanup(func() { crew{w}.stop() })
+		c = append(c, w)
+	}
+	return c
 }
 
 // turn waits until every writer has tried a few more times.

@@ -200,7 +200,7 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("triggers: read the register: %w", err)
 	}
-	found, err := Inspect(ctx, in.db, in.Options)
+	found, err := drift(ctx, in.db, in.Options) // what it is refused for has been looked at
 	if err != nil {
 		return false, err
 	}
