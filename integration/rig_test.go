@@ -201,7 +201,13 @@ func sqlState(err error) string {
 // rowsOf is what a query finds, by key.
 func rowsOf[K comparable, T any](t *testing.T, db *pgtest.DB, sql string, key func(T) K) map[K]T {
 	t.Helper()
-	rows, _ := db.Pool(t).Query(deadline(t), sql) // CollectRows has its error
+	return rowsFrom(t, db.Pool(t), sql, key)
+}
+
+// rowsFrom is rowsOf on a pool that is there, for whoever asks again and again.
+func rowsFrom[K comparable, T any](t *testing.T, pool *pgxpool.Pool, sql string, key func(T) K) map[K]T {
+	t.Helper()
+	rows, _ := pool.Query(deadline(t), sql) // CollectRows has its error
 	list, err := pgx.CollectRows(rows, pgx.RowToStructByPos[T])
 	if err != nil {
 		t.Fatal(err)

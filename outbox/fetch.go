@@ -74,7 +74,8 @@ type Sink interface {
 	// whose row is not decoded; row is nil where the event has no document.
 	Event(table int, ev *Event, row pgx.CollectableRow) error
 	// Load brings one row of a table of Request.Reload. A table that had no
-	// Problem is complete when the fetch returns nil, also one without rows.
+	// Problem is complete when the fetch returns nil, also one without rows. Where
+	// a row's Scan fails and Load returns nil no more rows of the table come.
 	Load(table int, row pgx.CollectableRow) error
 	// Reread brings, for a Reload event by key of a table of Request.Reread, the
 	// row as it stands in the snapshot, or nil if it is not there. key holds

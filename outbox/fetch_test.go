@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -133,6 +134,22 @@ func TestLoadSaysOfEachTableWhyItCannotBeFollowed(t *testing.T) {
 		if err := rec.problems[i]; err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("table %d: %v, want %q", i, err, want)
 		}
+	}
+}
+
+// A row that the sink cannot read ends its table's rows and nothing else.
+func TestATableWhoseRowsDoNotFitHoldsUpNoOther(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "insert into a values (1, 'x'), (2, 'y'); insert into b values (1, 'z')")
+	s := r.open(t)
+	r.load(t, s)
+	r.Exec(t, "alter table a alter id type text using 'one' || id")
+	got := fetch(t, s, outbox.Request{Reload: []int{0, 1}}).calls
+	if len(got) != 2 || !strings.HasPrefix(got[0], "0 load error: ") || got[1] != "1 load 1=z" {
+		t.Errorf("%q", got)
+	}
+	if got := fetch(t, s, outbox.Request{Reload: []int{1}}).calls; !slices.Equal(got, []string{"1 load 1=z"}) {
+		t.Errorf("the fetch after it: %q", got)
 	}
 }
 

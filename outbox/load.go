@@ -138,7 +138,7 @@ func lockProblem(table string, pgErr *pgconn.PgError) error {
 // loadHeader takes the snapshot and reads everything that Begin gets.
 func (f *fetch) loadHeader(ctx context.Context, problems map[int]error) error {
 	p := f.fast.pg.StartPipeline(ctx)
-	f.fast.header.send(p, nil, []int16{0, 1, 1, 0, 0})
+	f.fast.header.send(p, nil, headerFormats)
 	if f.req.DrawXid {
 		f.fast.draw.send(p, nil, binaryFormats)
 	}
@@ -265,15 +265,36 @@ func (f *fetch) loadTable(ctx context.Context, i int) error {
 		return fmt.Errorf("outbox: load table %s: %w", d.registered, err)
 	}
 	defer rows.Close()
+	row := &loadRow{Rows: rows}
 	for rows.Next() {
-		if err := f.sink.Load(i, rows); err != nil {
+		if err := f.sink.Load(i, row); err != nil {
 			return err
 		}
 	}
-	if err := rows.Err(); err != nil {
+	if err := rows.Err(); err != nil && !row.unread {
 		return fmt.Errorf("outbox: load table %s: %w", d.registered, err)
 	}
 	return nil
+}
+
+// loadRow is the row that the sink gets. pgx makes an error of Scan's that of
+// the whole query; here it is the sink's, which has let the fetch go on: the other
+// tables are not to suffer for one whose rows do not fit.
+type loadRow struct {
+	pgx.Rows
+	unread bool
+}
+
+func (r *loadRow) Scan(dest ...any) error {
+	err := r.Rows.Scan(dest...)
+	r.unread = r.unread || err != nil
+	return err //nolint:wrapcheck // pgx's own names the column
+}
+
+func (r *loadRow) Values() ([]any, error) {
+	values, err := r.Rows.Values()
+	r.unread = r.unread || err != nil
+	return values, err //nolint:wrapcheck // pgx's own names the column
 }
 
 // rollback ends the transaction so that the session can be asked again.

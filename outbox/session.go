@@ -131,12 +131,18 @@ func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
 	return err
 }
 
+// headerFormats are those of the columns of header.sql.
+var headerFormats = []int16{0, 1, 1, 0, 0, 1, 1}
+
 func readHeader(v [][]byte, h *Header) (err error) {
-	if len(v) != 5 || len(v[1]) != 8 || len(v[2]) != 8 {
+	if len(v) != 7 || len(v[1]) != 8 || len(v[2]) != 8 || len(v[5]) != 4 || len(v[6]) != 4 {
 		return errors.New("outbox: the header has another shape")
 	}
 	if string(v[4]) != "repeatable read" {
 		return errNotOneSnapshot
+	}
+	if err := readable(int(binary.BigEndian.Uint32(v[5])), int(binary.BigEndian.Uint32(v[6]))); err != nil {
+		return err
 	}
 	if h.Snapshot, err = ParsePosition(string(v[0])); err != nil {
 		return err
@@ -147,6 +153,15 @@ func readHeader(v [][]byte, h *Header) (err error) {
 		return fmt.Errorf("outbox: the history id %q: %w", v[3], err)
 	}
 	return nil
+}
+
+// readable says whether this package can read a schema of a version, which
+// needs nodes of minNode and later.
+func readable(version, minNode int) error {
+	if minNode <= NodeVersion {
+		return nil
+	}
+	return fmt.Errorf("%w: it is of version %d and needs nodes of version %d, this one is %d: deploy a newer node", ErrSchema, version, minNode, NodeVersion)
 }
 
 // epoch is Postgres' time zero, in microseconds since 1970.

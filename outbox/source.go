@@ -102,9 +102,8 @@ func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, ri
 		return 0, false, fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
 		return 0, false, fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
-	case minNode > NodeVersion:
-		return 0, false, fmt.Errorf("outbox: %w: schema %s is of version %d and needs nodes of version %d, this one is %d: deploy a newer node",
-			ErrSchema, s.cfg.Schema, version, minNode, NodeVersion)
+	case readable(version, minNode) != nil:
+		return 0, false, fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
 	case made != here:
 		return 0, false, fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}

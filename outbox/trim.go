@@ -87,12 +87,14 @@ func Trim(ctx context.Context, pool *pgxpool.Pool, o TrimOptions) (TrimResult, e
 			if err != nil {
 				return done, fmt.Errorf("outbox: trim: %w", err)
 			}
-			if n == 0 {
+			if n > 0 {
+				done.Deleted += n
+				done.Steps++
+				done.Horizon = horizon
+			}
+			if n < int64(o.Step) { // the rest must stay; what writers add meanwhile is for the next time
 				break
 			}
-			done.Deleted += n
-			done.Steps++
-			done.Horizon = horizon
 		}
 	}
 	return done, nil

@@ -152,14 +152,14 @@ func (in *installer) table(ctx context.Context, name string) error {
 		if in.Print == nil {
 			// Whoever wrote the table before us has committed once we have the lock,
 			// and what it is may have changed while we waited.
-			if _, err := tx.Exec(ctx, "lock table "+pgx.Identifier{t.Schema, t.Name}.Sanitize()+" in share row exclusive mode"); err != nil {
-				return fmt.Errorf("triggers: lock table %s: %w", t.Quoted, err)
+			if err := in.lock(ctx, tx, t.Quoted); err != nil {
+				return err
 			}
 			if t, err = lookUp(ctx, tx, in.Options, name); err != nil {
 				return err
 			}
 		}
-		return in.attach(ctx, tx, t)
+		return in.take(ctx, tx, t)
 	})
 }
 
@@ -200,7 +200,7 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 	if err != nil {
 		return false, fmt.Errorf("triggers: read the register: %w", err)
 	}
-	found, err := Inspect(ctx, in.db, in.Options)
+	found, err := drift(ctx, in.db, in.Options) // what it is refused for has been looked at
 	if err != nil {
 		return false, err
 	}
