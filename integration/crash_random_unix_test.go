@@ -40,13 +40,15 @@ func TestANodeOutlivesCrashAfterCrash(t *testing.T) {
 	const crashes = 10
 	lost := 0
 	for round := range crashes {
-		w := letLoose(t, db, rng.Uint64())
-		if rng.IntN(4) > 0 {
+		// Every other crash takes all there is; the rest is up to chance.
+		all := round%2 == 0
+		if all || rng.IntN(2) > 0 {
 			holdLog(t, db)
 		}
+		w := letLoose(t, db, rng.Uint64(), !all)
 		enough := int64(20 + rng.IntN(150))
 		until(t, "the writers have committed", func() bool { return w.commits.Load() >= enough })
-		if rng.IntN(2) > 0 {
+		if all || rng.IntN(2) > 0 {
 			barrier(t, node)
 		}
 		before := node.Status().Resyncs
@@ -72,8 +74,8 @@ func TestANodeOutlivesCrashAfterCrash(t *testing.T) {
 		}
 	}
 	t.Logf("seed %d: %d crashes, %d of which took what the node had applied", seed, crashes, lost)
-	if lost == 0 {
-		t.Error("no crash took anything that the node had applied: this run proves nothing")
+	if lost < crashes/2 {
+		t.Error("too few crashes took what the node had applied: this run proves nothing")
 	}
 }
 
@@ -86,15 +88,19 @@ type loose struct {
 
 func (w *loose) stop() { w.cancel(); w.wg.Wait() }
 
-// letLoose starts five writers, two of which wait for a standby that is not there,
-// and one who frees them from that now and then: so commits become
-// visible in another order than they have in the log.
-func letLoose(t *testing.T, db *pgtest.DB, seed uint64) *loose {
+// letLoose starts two writers who do not wait for the log, and with them perhaps
+// one who does and two who wait for a standby that is not there. Somebody frees
+// these now and then, so commits become visible in another order than they have in the log.
+func letLoose(t *testing.T, db *pgtest.DB, seed uint64, patient bool) *loose {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	w := &loose{cancel: cancel}
 	t.Cleanup(w.stop)
-	for i, commit := range []string{"off", "off", "local", "on", "on"} {
+	how := []string{"off", "off"}
+	if patient {
+		how = append(how, "local", "on", "on")
+	}
+	for i, commit := range how {
 		conn := db.Conn(t)
 		run(t, conn, "set synchronous_commit = "+commit)
 		w.wg.Go(func() { w.write(ctx, conn, rand.New(rand.NewPCG(seed, uint64(i)))) })
