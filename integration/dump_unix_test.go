@@ -106,3 +106,40 @@ func TestADumpInAnotherClusterIsRefusedUntilANewHistory(t *testing.T) {
 	}
 	m.wantRefusedUntilANewHistory(t)
 }
+
+// A dump restored over its own database, in the same cluster, brings an outbox
+// whose ids mean what they meant. Only the tables' oids are others.
+func TestADumpRestoredOverItsDatabaseLeadsToADifferenceAndNoMore(t *testing.T) {
+	c := own(t)
+	db, admin := c.New(t), c.New(t).Conn(t)
+	items(t, db)
+	conn := db.Conn(t)
+	move(t, conn, 1, 2, 5)
+	pool, proxy := proxied(t, db)
+	node, table := quiet(t, pool)
+	readers(t, node, table)
+	dump := db.Program(t, "", "pg_dump", "-d", db.DSN())
+	move(t, conn, 3, 4, 6) // not in the dump
+	run(t, conn, "insert into items values (200, 0)")
+	barrier(t, node)
+	changes, had := subscribe(t, table), held(table)
+
+	proxy.Stop()
+	run(t, admin, "drop database "+db.Name+" with (force)")
+	run(t, admin, "create database "+db.Name+" template template0")
+	db.Program(t, dump, "psql", "-v", "ON_ERROR_STOP=1", "-q", "-d", db.DSN())
+	_, err := lockstep.Start(deadline(t), db.Pool(t), lockstep.Config{Logger: silent}, itemTable())
+	if !errors.Is(err, outbox.ErrTable) || !strings.Contains(err.Error(), "run lockstep install") {
+		t.Errorf("a node was started before the register was brought up to date: %v", err)
+	}
+	move(t, db.Conn(t), 7, 8, 9) // captured all the same
+	install(t, db)
+	move(t, db.Conn(t), 9, 10, 11)
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	barrier(t, node)
+	wantResync(t, node, replay.AnchorMissing)
+	wantSame(t, db, table)
+	wantTold(t, db, changes, had)
+}
