@@ -148,3 +148,35 @@ func TestACommitLostBehindASurvivorIsNoticed(t *testing.T) {
 	wantSame(t, db, table)
 	wantTold(t, db, changes, had)
 }
+
+// A load can see a commit that is not in the log on disk, of a transaction
+// that is older than all that the load takes for its anchor. Until an event
+// from after the load was applied nothing shows that it has survived a crash.
+func TestAnOldTransactionThatALoadHasSeenAndACrashTakesIsNoticed(t *testing.T) {
+	c := forgetful(t)
+	db := c.New(t)
+	items(t, db)
+	old := careless(t, db)
+	run(t, old, "begin")
+	move(t, old, 3, 4, 7)
+	db.Exec(t, "insert into items select 1000 + i, 0 from generate_series(1, 5000) i")
+	holdLog(t, db)
+	run(t, old, "commit")
+	pool, proxy := proxied(t, db)
+	node, table := quiet(t, pool)
+	readers(t, node, table)
+	changes, had := subscribe(t, table), held(table)
+
+	proxy.Stop()
+	crash(t, c)
+	if survived := itemsOf(t, db); survived[3].V != 0 || had[3].V == 0 {
+		t.Fatalf("the node had %v, after the crash there is %v", had[3], survived[3])
+	}
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	barrier(t, node)
+	wantSame(t, db, table)
+	wantResync(t, node, replay.AnchorMissing)
+	wantTold(t, db, changes, had)
+}
