@@ -33,7 +33,9 @@ func TestARestoredRegisterIsMatchedByName(t *testing.T) {
 			again(t, r)
 			after, err := triggers.Tables(t.Context(), r.pool, triggers.Options{})
 			want := slices.DeleteFunc(before, func(tab triggers.Table) bool { return tab.Name == "public.d" })
-			same := slices.EqualFunc(after, want, func(a, b triggers.Table) bool { return a.OID == b.OID && a.Name == b.Name && slices.Equal(a.Key, b.Key) && a.Mode == b.Mode })
+			same := slices.EqualFunc(after, want, func(a, b triggers.Table) bool {
+				return a.OID == b.OID && a.Name == b.Name && slices.Equal(a.Key, b.Key) && a.Mode == b.Mode
+			})
 			if err != nil || !same {
 				t.Errorf("registered are %v (%v), want %v", after, err, want)
 			}
