@@ -154,3 +154,33 @@ func TestSessionConnectsAsThePoolWould(t *testing.T) {
 		t.Errorf("AfterConnect ran %d times for two sessions of two connections", connected)
 	}
 }
+
+// What a connection string asks of a server is asked of the server, and not of
+// the settings that a session makes for itself.
+func TestASessionGoesWhereItsPoolIsLetIn(t *testing.T) {
+	for _, attrs := range []string{"any", "read-write", "primary", "prefer-standby"} {
+		r := newRig(t)
+		config, err := pgxpool.ParseConfig(r.DSN() + "&target_session_attrs=" + attrs)
+		if err != nil {
+			t.Fatal(err)
+		}
+		pool, err := pgxpool.NewWithConfig(t.Context(), config)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer pool.Close()
+		if err := pool.Ping(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		src, err := outbox.NewSource(outbox.Config{Pool: pool, Bell: outbox.BellNotify, Tables: []outbox.TableSpec{{Name: "public.a"}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := src.Open(t.Context())
+		if err != nil {
+			t.Errorf("target_session_attrs=%s: %v", attrs, err)
+			continue
+		}
+		s.Close()
+	}
+}

@@ -20,12 +20,16 @@ import (
 //
 // They are asked for when the connection is made and not with SET: behind a
 // pooler SET would change the connections of others, for good.
+//
+// Not default_transaction_read_only: a connection string with
+// target_session_attrs=read-write asks for just that, to tell a primary from a
+// standby, and would find no primary anywhere.
 var settings = map[string]string{
 	"timezone": "UTC", "datestyle": "ISO, YMD", "intervalstyle": "postgres", "bytea_output": "hex", "extra_float_digits": "1", "lc_monetary": "C",
 	"search_path": "pg_catalog", "row_security": "off",
 	"statement_timeout": "0", "lock_timeout": "0", "idle_in_transaction_session_timeout": "0",
 	"jit": "off", "enable_seqscan": "off", "max_parallel_workers_per_gather": "0", "plan_cache_mode": "force_generic_plan",
-	"default_transaction_isolation": "repeatable read", "default_transaction_read_only": "on", "default_transaction_deferrable": "off",
+	"default_transaction_isolation": "repeatable read", "default_transaction_deferrable": "off",
 }
 
 // localSettings sets them for one transaction, and askSettings reads them.

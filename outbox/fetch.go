@@ -55,6 +55,9 @@ type Header struct {
 	// thousand transactions.
 	HighestXid uint64
 	Newest     []Anchor
+	// Older says that the outbox holds transactions besides those of Newest.
+	// They have lower ids, and yet may be the last that were committed.
+	Older bool
 	// Fingerprints has one text for each table: whatever in the catalogue bears
 	// on its data or its capture. Filled where Request asks for it, else nil.
 	Fingerprints []string

@@ -232,6 +232,23 @@ func TestMissingNamesWhatTheOutboxDoesNotHold(t *testing.T) {
 	}
 }
 
+func TestALoadSaysWhetherItNamesAllTransactionsOfTheOutbox(t *testing.T) {
+	r := newRig(t)
+	s := r.open(t)
+	r.Exec(t, "insert into a values (1, 'a')")
+	if _, rec := r.load(t, s); rec.header.Older || len(rec.header.Newest) != 1 {
+		t.Errorf("of one transaction it named %d, others: %v", len(rec.header.Newest), rec.header.Older)
+	}
+	r.Exec(t, "insert into a select i, 'a' from generate_series(2, 5000) i")
+	if _, rec := r.load(t, s); !rec.header.Older || len(rec.header.Newest) != 1 {
+		t.Errorf("of two transactions it named %d, others: %v", len(rec.header.Newest), rec.header.Older)
+	}
+	r.Exec(t, "do $$ begin for i in 1..1001 loop update a set v = 'b' where id = 1; commit; end loop; end $$")
+	if _, rec := r.load(t, s); !rec.header.Older || len(rec.header.Newest) != 1000 {
+		t.Errorf("of 1003 transactions it named %d, others: %v", len(rec.header.Newest), rec.header.Older)
+	}
+}
+
 func TestDrawnTransactionIsNotCoveredByTheSnapshot(t *testing.T) {
 	r := newRig(t)
 	s := r.open(t)

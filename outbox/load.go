@@ -13,8 +13,12 @@ import (
 	"github.com/pglockstep/lockstep/internal/psql"
 )
 
-// newestEvents is how many events are looked at for Header.Newest.
-const newestEvents = 4096
+// newestEvents is how many events are looked at for Header.Newest, and
+// newestTransactions how many transactions it holds at the most.
+const (
+	newestEvents       = 4096
+	newestTransactions = 1000
+)
 
 // load is the fetch that reads tables: lock them, then take the snapshot, then
 // everything else in it. A TRUNCATE or a rewrite that committed between the
@@ -189,14 +193,21 @@ func (f *fetch) newest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	f.header.Newest, err = pgx.CollectRows(rows, pgx.RowToStructByPos[Anchor])
+	f.header.Newest = nil
+	var a Anchor
+	_, err = pgx.ForEachRow(rows, []any{&a.Xid, &a.Seq, &a.At, &f.header.Older}, func() error {
+		f.header.Newest = append(f.header.Newest, a)
+		return nil
+	})
 	if err != nil {
 		return err
 	}
 	if len(f.header.Newest) > 0 {
 		f.header.HighestXid = f.header.Newest[0].Xid
 	}
-	f.header.Newest = f.header.Newest[:min(len(f.header.Newest), 1000)]
+	if n := len(f.header.Newest); n > newestTransactions {
+		f.header.Newest, f.header.Older = f.header.Newest[:newestTransactions], true
+	}
 	return nil
 }
 

@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"cmp"
+	"fmt"
 	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
@@ -24,12 +26,18 @@ type anchor struct {
 type anchorCut struct {
 	lastSeq int64 // Header.LastSeq of the cut
 	txs     []outbox.Anchor
-	partial bool // too many transactions: txs is empty and the cut proves nothing
+	partial string // why txs, which may be empty, are not all that the cut has brought; "": they are
 }
 
-// restart makes the newest transactions that a load has seen the anchor.
-func (a *anchor) restart(lastSeq int64, newest []outbox.Anchor) {
-	a.cuts, a.n = []anchorCut{{lastSeq: lastSeq, txs: newest}}, len(newest)
+// restart makes the newest transactions that a load has seen the anchor. Where
+// it has seen older ones too, they prove nothing about those: a transaction can be
+// older than thousands that were committed before it.
+func (a *anchor) restart(lastSeq int64, newest []outbox.Anchor, older bool) {
+	c := anchorCut{lastSeq: lastSeq, txs: newest}
+	if older {
+		c.partial = "nothing has been applied since the load that would show what of it is still there"
+	}
+	a.cuts, a.n = []anchorCut{c}, len(newest)
 }
 
 // add takes an applied cut up, whose highest event is highestSeq, and lets go
@@ -44,22 +52,22 @@ func (a *anchor) add(lastSeq, highestSeq int64, txs *anchorTxs) {
 		kept = append(kept, c)
 		a.n += len(c.txs)
 	}
-	c := anchorCut{lastSeq: lastSeq, txs: txs.list, partial: txs.over}
-	if a.n+len(c.txs) > a.max {
-		c.txs, c.partial = nil, true
+	c := anchorCut{lastSeq: lastSeq, txs: txs.list}
+	if txs.over || a.n+len(c.txs) > a.max {
+		c.txs, c.partial = nil, fmt.Sprintf("the last cuts had more than %d transactions, too many to ask the server for", a.max)
 	}
 	a.cuts, a.n = append(kept, c), a.n+len(c.txs)
 }
 
-// all returns what the server must still have, and whether that is everything
-// there is to ask.
-func (a *anchor) all() (txs []outbox.Anchor, whole bool) {
-	txs, whole = make([]outbox.Anchor, 0, a.n), true
+// all returns what the server must still have, and why that is not everything
+// there is to ask; "": it is.
+func (a *anchor) all() (txs []outbox.Anchor, partial string) {
+	txs = make([]outbox.Anchor, 0, a.n)
 	for _, c := range a.cuts {
 		txs = append(txs, c.txs...)
-		whole = whole && !c.partial
+		partial = cmp.Or(partial, c.partial)
 	}
-	return txs, whole
+	return txs, partial
 }
 
 // anchorTxs collects the transactions of one cut while its events pass by.

@@ -110,6 +110,9 @@ func (c *cut) checkHistory() error {
 	if pos := c.l.pos; !c.h.Snapshot.Includes(pos) {
 		return &resyncError{HistoryChanged, fmt.Sprintf("the server's snapshot %v does not include the position %v", c.h.Snapshot, pos)}
 	}
+	if c.h.Horizon < c.l.horizon {
+		return &resyncError{HistoryChanged, fmt.Sprintf("the horizon went back from %d to %d: the server has lost the end of its log, in which events were trimmed", c.l.horizon, c.h.Horizon)}
+	}
 	if why := c.trimmed(); why != nil {
 		return why
 	}

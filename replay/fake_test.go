@@ -37,6 +37,7 @@ type fakeDB struct {
 	reserved []seqRecord
 	outbox   []fakeEvent
 	horizon  uint64
+	older    bool // loads see more transactions than they name
 	names    []string
 	tables   map[string]map[int][]version
 	prints   []string

@@ -59,7 +59,7 @@ func (c *cut) position() outbox.Position {
 func (l *loop) settle(c *cut) (news bool) {
 	if c.p.full() {
 		l.gaps.restart(c.h.LastSeq)
-		l.anchor.restart(c.h.LastSeq, c.h.Newest)
+		l.anchor.restart(c.h.LastSeq, c.h.Newest, c.h.Older)
 		l.applied = 0
 		for _, a := range c.h.Newest {
 			l.applied = max(l.applied, a.Seq)

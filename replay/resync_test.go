@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -108,6 +109,36 @@ func TestASnapshotThatGoesBackLeadsToALoad(t *testing.T) {
 			t.Errorf("the last load is %+v", l)
 		}
 		r.set(func(db *fakeDB) { db.rewind = nil })
+	})
+}
+
+// Trimming only moves forward. A server on which it went back has lost what
+// came after it, and with that perhaps commits whose events were trimmed: no
+// anchor names those.
+func TestAHorizonThatWentBackLeadsToALoadThatSaysSo(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		for i := range 5 {
+			r.write(emp, i, "a row")
+		}
+		r.settle()
+		horizon := r.eng.Position().Xmin() - 1
+		r.db.trim(horizon)
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		if st := r.eng.Status(); st.Resyncs != 0 {
+			t.Fatalf("trimming alone led to %+v", st.Loads)
+		}
+		r.set(func(db *fakeDB) { db.horizon = horizon - 1 })
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		if l := r.lastLoad(); l.Reason != HistoryChanged || !strings.Contains(l.Detail, "went back") {
+			t.Errorf("the last load is %+v", l)
+		}
+		time.Sleep(10 * r.eng.cfg.Beat)
+		synctest.Wait()
+		if st := r.eng.Status(); st.Resyncs != 1 {
+			t.Errorf("%d resyncs, want one", st.Resyncs)
+		}
 	})
 }
 

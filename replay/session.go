@@ -104,9 +104,9 @@ func (l *loop) join(ctx context.Context, sess Session) error {
 // prove shows the server the anchor, before anything is applied (invariant 4).
 // It returns why the position is worthless, or nil.
 func (l *loop) prove(ctx context.Context, sess Session) (*resyncError, error) {
-	txs, whole := l.anchor.all()
-	if !whole {
-		return &resyncError{AnchorMissing, fmt.Sprintf("the last cuts had more than %d transactions, too many to ask the server for", l.cfg.MaxAnchors)}, nil
+	txs, partial := l.anchor.all()
+	if partial != "" {
+		return &resyncError{AnchorMissing, partial}, nil
 	}
 	if len(txs) == 0 {
 		return nil, nil

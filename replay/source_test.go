@@ -258,6 +258,7 @@ func (db *fakeDB) read(req outbox.Request) *fakeFetch {
 	}
 	slices.SortFunc(f.events, func(a, b fakeEvent) int { return int(a.Seq - b.Seq) })
 	f.h.Newest = lastOfEach(f.h.Newest)
+	f.h.Older = db.older && req.From.IsZero()
 	if db.rewind != nil {
 		f.h.Snapshot = db.rewind(snap)
 	}

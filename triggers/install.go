@@ -35,15 +35,15 @@ func Install(ctx context.Context, db DB, o Options, tables ...string) error {
 	if err := in.schema(ctx); err != nil {
 		return err
 	}
-	errs := []error{in.forgetGone(ctx)}
+	errs := []error{in.register(ctx)}
 	for _, name := range tables {
 		errs = append(errs, in.table(ctx, name))
 	}
 	return errors.Join(errs...)
 }
 
-// NewHistory empties the outbox by DELETE, draws a new history id and takes
-// this cluster's identity: for an outbox that came with a dump restored into another cluster, or
+// NewHistory empties the outbox by DELETE, draws a new history id, takes
+// this cluster's identity, and registers the tables under the oids that they have here: for an outbox that came with a dump restored into another cluster, or
 // through pg_upgrade. Every node loads its tables again.
 func NewHistory(ctx context.Context, db DB, o Options) error {
 	in := &installer{Options: o.withDefaults(), db: db}
@@ -51,7 +51,10 @@ func NewHistory(ctx context.Context, db DB, o Options) error {
 		return err
 	}
 	return in.tx(ctx, "start a new history", func(tx pgx.Tx) error {
-		return in.run(ctx, tx, "new_history.sql", in.vars())
+		if err := in.run(ctx, tx, "new_history.sql", in.vars()); err != nil {
+			return err
+		}
+		return in.run(ctx, tx, "by_name.sql", in.vars())
 	})
 }
 
@@ -212,17 +215,14 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 	return mode == t.Mode, nil
 }
 
-// forgetGone drops tables from the register that are not there any more.
-func (in *installer) forgetGone(ctx context.Context) error {
+// register brings the register to the tables that are there.
+func (in *installer) register(ctx context.Context) error {
 	if in.Print != nil {
 		return nil
 	}
-	_, err := in.db.Exec(ctx, "delete from "+pgx.Identifier{in.Schema, "tables"}.Sanitize()+
-		" t where not exists (select from pg_class c where c.oid = t.relid)")
-	if err != nil {
-		return fmt.Errorf("triggers: drop tables that are gone from the register: %w", err)
-	}
-	return nil
+	return in.tx(ctx, "bring the register up to date", func(tx pgx.Tx) error {
+		return in.run(ctx, tx, "by_name.sql", in.vars())
+	})
 }
 
 // run renders one file and runs or prints it.

@@ -3,9 +3,6 @@ package triggers_test
 import (
 	"context"
 	"errors"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -14,28 +11,6 @@ import (
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/triggers"
 )
-
-// program runs one of the server's own client programs on a database.
-func program(t *testing.T, db *pgtest.DB, stdin, name string, args ...string) string {
-	t.Helper()
-	path := filepath.Join(db.Server().Binaries().Dir, name)
-	if _, err := os.Stat(path); err != nil {
-		// Server programs that come without it: one of another version will do, unless it is older.
-		if path, err = exec.LookPath(name); err != nil {
-			t.Skipf("not run: %s is neither beside the server's programs nor on PATH (Debian: apt-get install postgresql-client)", name)
-		}
-	}
-	cmd := exec.CommandContext(t.Context(), path, args...)
-	cmd.Stdin = strings.NewReader(stdin)
-	out, err := cmd.CombinedOutput()
-	if err != nil && strings.Contains(string(out), "server version mismatch") {
-		t.Skipf("not run: %s is older than the server", path)
-	}
-	if err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-	return string(out)
-}
 
 const installTables = `create table a (id int primary key, v text); create table part (id int, r int, primary key (id, r)) partition by list (r);
 	create table part_1 partition of part for values in (1)`
@@ -52,7 +27,7 @@ func TestPrintedSQLDoesWhatInstallDoes(t *testing.T) {
 	if _, err := triggers.Tables(t.Context(), db.Pool(t), triggers.Options{}); !errors.Is(err, triggers.ErrNotInstalled) {
 		t.Fatalf("printing installed something: %v", err)
 	}
-	program(t, db, sql.String(), "psql", "-v", "ON_ERROR_STOP=1", "-q", "-d", db.DSN())
+	db.Program(t, sql.String(), "psql", "-v", "ON_ERROR_STOP=1", "-q", "-d", db.DSN())
 	found, err := triggers.Inspect(t.Context(), db.Pool(t), triggers.Options{})
 	tracked, listErr := triggers.Tables(t.Context(), db.Pool(t), triggers.Options{})
 	if err != nil || listErr != nil || len(found) > 0 || len(tracked) != 2 {
@@ -65,7 +40,7 @@ func TestUninstallLeavesTheTablesAsTheyWere(t *testing.T) {
 	db.Exec(t, installTables+"; create function mine() returns trigger language plpgsql as 'begin return null; end'; create trigger mine after insert on a for each row execute function mine()")
 	dump := func() string {
 		// The lines with a random key differ in every dump.
-		lines := strings.Split(program(t, db, "", "pg_dump", "-s", "-d", db.DSN()), "\n")
+		lines := strings.Split(db.Program(t, "", "pg_dump", "-s", "-d", db.DSN()), "\n")
 		return strings.Join(slices.DeleteFunc(lines, func(l string) bool { return strings.HasPrefix(l, `\`) }), "\n")
 	}
 	before := dump()

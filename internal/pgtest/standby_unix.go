@@ -29,9 +29,15 @@ func (c *Cluster) Give(tb testing.TB, name string, data []byte) {
 	if err != nil {
 		tb.Fatalf("pgtest: %v", err)
 	}
-	if owner, ok := info.Sys().(*syscall.Stat_t); ok {
-		if err := os.Chown(path, int(owner.Uid), int(owner.Gid)); err != nil {
-			tb.Fatalf("pgtest: %v", err)
-		}
+	if err := chownLike(path, info); err != nil {
+		tb.Fatalf("pgtest: %v", err)
 	}
+}
+
+// chownLike gives a file to the owner of another one.
+func chownLike(path string, like os.FileInfo) error {
+	if owner, ok := like.Sys().(*syscall.Stat_t); ok {
+		return os.Chown(path, int(owner.Uid), int(owner.Gid))
+	}
+	return nil
 }

@@ -1,6 +1,5 @@
 -- The newest transactions in the outbox, each by its last event: what a node
--- that has just loaded can hold on to.
-select e.xid, e.seq, e.at
-from (select distinct on (o.xid) o.xid, o.seq, o.at
-      from (select xid, seq, at from :"schema".outbox order by xid desc, seq desc limit $1) o
-      order by o.xid desc, o.seq desc) e
+-- that has just loaded can hold on to; and whether there may be others.
+with newest as materialized (select o.xid, o.seq, o.at from :"schema".outbox o order by o.xid desc, o.seq desc limit $1)
+select e.xid, e.seq, e.at, (select count(*) >= $1 from newest)
+from (select distinct on (n.xid) n.xid, n.seq, n.at from newest n order by n.xid desc, n.seq desc) e

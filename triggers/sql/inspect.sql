@@ -35,7 +35,7 @@ have as (
   left join pg_catalog.pg_proc p on p.oid = g.tgfoid
   left join pg_catalog.pg_namespace pn on pn.oid = p.pronamespace
 )
-select name as table_name, 'gone' as kind, 'the table is not there any more' as what, 'lockstep install (drops it from the register)' as mend
+select name as table_name, 'gone' as kind, 'there is no table of its oid any more' as what, 'lockstep install (registers it under the oid that it has now, or forgets it)' as mend
 from t where now is null
 union all
 select name, 'renamed', 'it is called ' || name_now || ' now', 'lockstep install --table ' || name_now from t where name_now <> name

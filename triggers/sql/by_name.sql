@@ -1,0 +1,25 @@
+-- The register follows the tables' names. A dump keeps these, and the triggers with
+-- what they were told, but not the oids: what was registered under another oid is registered
+-- again, and forgotten is what is not there any more, or whose oid has become another one's.
+with captured as (
+  select g.tgrelid as relid, g.tgargs as args
+  from pg_catalog.pg_trigger g join pg_catalog.pg_proc p on p.oid = g.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
+  where n.nspname = :'schema' and p.proname in ('capture', 'capture_row') and g.tgparentid = 0
+),
+moved as (
+  select distinct c.relid, t.name
+  from :"schema".tables t
+  cross join lateral (select pg_catalog.convert_to(t.name, pg_catalog.getdatabaseencoding()) || '\x00'::bytea as arg) a
+  join captured c on c.relid = pg_catalog.to_regclass(t.name)::oid and pg_catalog.substring(c.args, 1, pg_catalog.length(a.arg)) = a.arg
+  where c.relid <> t.relid
+),
+old as (
+  delete from :"schema".tables t
+  where exists (select from moved m where m.name = t.name or m.relid = t.relid)
+     or not exists (select from pg_catalog.pg_class c where c.oid = t.relid)
+     or not exists (select from captured c where c.relid = t.relid) and pg_catalog.to_regclass(t.name)::oid is distinct from t.relid
+  returning t.*
+)
+insert into :"schema".tables (relid, name, key_columns, mode)
+select m.relid, o.name, o.key_columns, o.mode from moved m join old o on o.name = m.name
+where (select count(*) from old) > 0; -- all of them are deleted before the first is inserted
