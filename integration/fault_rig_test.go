@@ -136,10 +136,19 @@ func ask[T any](t *testing.T, db *pgtest.DB, sql string, args ...any) (v T) {
 	return v
 }
 
-// seenAs waits until row 1 has a value here.
-func seenAs(t *testing.T, table *lockstep.Table[int, item], v int) {
+// seenAs waits until row 1 has a value that has been committed, and checks that
+// every fetch which has begun since brings it.
+func seenAs(t *testing.T, node *lockstep.Node, table *lockstep.Table[int, item], v int) {
 	t.Helper()
-	until(t, "a commit is seen", func() bool { i, _ := table.Get(1); return i.V >= v })
+	committed := time.Now()
+	until(t, "a commit is seen", func() bool {
+		s := node.Status()
+		i, _ := table.Get(1)
+		if i.V < v && s.LastFetch.After(committed) {
+			t.Fatalf("a fetch that began %v after the commit of %d has brought %d", s.LastFetch.Sub(committed), v, i.V)
+		}
+		return i.V >= v
+	})
 }
 
 // reader is a pool of a role that has the rights of a node, and no more.

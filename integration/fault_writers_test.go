@@ -50,7 +50,7 @@ func TestAWriterThatIdlesInItsTransactionHoldsUpNobody(t *testing.T) {
 	for tick := time.NewTicker(20 * time.Millisecond); time.Since(began) < idleFor(); <-tick.C {
 		v++
 		do(t, conn, "update items set v = $1 where id = 1", v)
-		seenAs(t, table, v)
+		seenAs(t, node, table, v)
 		if table.Len() != 100 {
 			t.Fatalf("%d rows while the idle ones are not committed", table.Len())
 		}
@@ -96,7 +96,7 @@ func TestTrimmingNeverPassesAWriterThatIsOlderThanWhatItTrims(t *testing.T) {
 	for v := 1; v <= 50; v++ {
 		do(t, writer, "update items set v = $1 where id = 1", v)
 	}
-	seenAs(t, awayTable, 50)
+	seenAs(t, away, awayTable, 50)
 	heal := cuts["packets are dropped"](t, proxy)
 	for v := 51; v <= 100; v++ {
 		do(t, writer, "update items set v = $1 where id = 1", v)
