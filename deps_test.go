@@ -68,12 +68,13 @@ var arrows = map[string][]string{
 	"outbox":          {"internal/psql", "outbox/rowjson"},
 	"outbox/rowjson":  {},
 	"cache":           {},
-	"replay":          {"outbox", "cache"},
-	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge"},
+	"replay":          {"outbox", "cache", "internal/line"},
+	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line"},
 	"locksteptest":    {"", "replay", "outbox", "internal/bridge"},
 	"internal/bridge": {"replay", "outbox"},
 	"internal/rowmap": {},
 	"internal/psql":   {},
+	"internal/line":   {},
 }
 
 func TestArrowsBetweenPackagesPointOneWay(t *testing.T) {

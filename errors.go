@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pglockstep/lockstep/internal/line"
 	"github.com/pglockstep/lockstep/replay"
 )
 
@@ -63,7 +64,9 @@ type WriteError struct {
 }
 
 // Error is one line: the outcome and the cause.
-func (e *WriteError) Error() string { return fmt.Sprintf("lockstep: %v: %v", e.Outcome, e.Err) }
+func (e *WriteError) Error() string {
+	return line.One(fmt.Sprintf("lockstep: %v: %v", e.Outcome, e.Err))
+}
 
 // Unwrap lets errors.Is and errors.As find the outcome and the cause.
 func (e *WriteError) Unwrap() []error { return []error{e.Outcome, e.Err} }

@@ -18,6 +18,8 @@ type Source struct {
 	sql statements
 	// tables is what the last load saw of each table; nil before it.
 	tables []*described
+	// untimed: connections ask for newTimeout to be off, since one was found with it.
+	untimed bool
 }
 
 // NewSource checks the configuration; it does not connect.

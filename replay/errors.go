@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/pglockstep/lockstep/internal/line"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -59,7 +60,7 @@ func (e *Error) Error() string {
 	if !e.Position.IsZero() {
 		b.WriteString(" (at " + e.Position.String() + ")")
 	}
-	b.WriteString(": " + strings.TrimPrefix(e.Err.Error(), "replay: "))
+	b.WriteString(": " + strings.TrimPrefix(line.One(e.Err.Error()), "replay: "))
 	if e.Hint != "" {
 		b.WriteString(" (" + e.Hint + ")")
 	}

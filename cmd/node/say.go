@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/pglockstep/lockstep/internal/line"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -73,11 +74,7 @@ func oneLine(err error) string {
 	if (errors.Is(err, outbox.ErrNotInstalled) || errors.Is(err, triggers.ErrNotInstalled)) && !strings.Contains(text, hint) {
 		text += ": run " + hint
 	}
-	lines := strings.FieldsFunc(scrub(text), func(r rune) bool { return r == '\n' || r == '\r' })
-	for i := range lines {
-		lines[i] = strings.TrimSpace(lines[i])
-	}
-	return strings.Join(lines, "; ")
+	return line.One(scrub(text))
 }
 
 // tableErrors are the problems of tables inside an error, however they are joined.
