@@ -48,8 +48,13 @@ type process struct {
 // built is the program of the process.
 func built(t *testing.T, args ...string) (program string) {
 	t.Helper()
-	program = filepath.Join(t.TempDir(), "faultnode")
-	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", program}, args, []string{"./faultnode"})...)
+	return builtFrom(t, "./faultnode", args...)
+}
+
+func builtFrom(t *testing.T, folder string, args ...string) (program string) {
+	t.Helper()
+	program = filepath.Join(t.TempDir(), filepath.Base(folder))
+	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", program}, args, []string{folder})...)
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v: %s", err, out)
 	}

@@ -61,7 +61,11 @@ var faults = map[string]func(context.Context, *world) error{
 	"a new history begins":                                    newHistory,
 	"the disk is full":                                        diskFull,
 	"the notification queue is full":                          queueFull,
+	ClockJumps:                                                clockJumps,
 }
+
+// ClockJumps is the fault that needs a Config.Program.
+const ClockJumps = "a node's clock jumps"
 
 // Faults are the names of all faults, in order.
 func Faults() []string {
@@ -400,6 +404,14 @@ func diskFull(ctx context.Context, w *world) error {
 		return errors.Join(err, w.server.Kill())
 	}
 	return w.crash(ctx, end, 0)
+}
+
+// clockJumps puts one node's time of day forward or back, and leaves it there.
+func clockJumps(_ context.Context, w *world) error {
+	if w.cfg.Program == "" {
+		return errors.New("not run: the node's program is not one whose clock can be shifted")
+	}
+	return w.some().shift(w.between(-30*24*time.Hour, 30*24*time.Hour))
 }
 
 // queueFull fills the queue of all notifications, behind a listener that does not listen.

@@ -4,6 +4,7 @@ package robust
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -32,6 +33,7 @@ type process struct {
 	lines   <-chan string
 	lived   []string // names of earlier lives, each of which was killed
 	history string
+	clock   string // the file by which its clock is shifted
 }
 
 // newProcess makes the node's proxy; start makes the node.
@@ -68,12 +70,18 @@ func (p *process) start(w *world) error {
 	if err != nil {
 		return err
 	}
-	self, err := os.Executable()
-	if err != nil {
+	program := w.cfg.Program
+	if program == "" {
+		if program, err = os.Executable(); err != nil {
+			return err
+		}
+	}
+	p.clock = filepath.Join(w.dir, p.name+".clock")
+	if err := os.WriteFile(p.clock, make([]byte, 16), 0o600); err != nil {
 		return err
 	}
-	p.cmd = exec.Command(self)
-	p.cmd.Env = append(os.Environ(), NodeEnv+"="+string(text))
+	p.cmd = exec.Command(program)
+	p.cmd.Env = append(os.Environ(), NodeEnv+"="+string(text), "CLOCK_SHIFT="+p.clock)
 	p.cmd.Stderr = &w.stderr
 	p.cmd.SysProcAttr = endsWithParent()
 	out, err := p.cmd.StdoutPipe()
@@ -114,6 +122,16 @@ func (p *process) await(ctx context.Context, line string) error {
 }
 
 func (p *process) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
+
+// shift puts the node's clock forward, or back. The file is mapped, so it is written in place.
+func (p *process) shift(d time.Duration) error {
+	f, err := os.OpenFile(p.clock, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteAt(binary.NativeEndian.AppendUint64(nil, uint64(d)), 0)
+	return errors.Join(err, f.Close())
+}
 
 // kill ends this life of the node at once.
 func (p *process) kill() error {

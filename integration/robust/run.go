@@ -34,6 +34,9 @@ type Config struct {
 	BulkRows int
 	// Idle is how long a transaction idles where one does. Default 10 s.
 	Idle time.Duration
+	// Program is what a node runs; its clock is shifted by the file that $CLOCK_SHIFT names. Default: the
+	// program that calls Run, whose clock cannot be shifted.
+	Program string
 	// Dir is where histories go; each run has a directory of its own in it, which goes when nothing was found. Default: a temporary one.
 	Dir string
 	// Logf says what is done. Default: nothing.
