@@ -3,8 +3,11 @@ create table archive (seq bigint not null, xid bigint not null, table_name text 
 
 -- What a document says; NULL for one that was made by hand and says nothing.
 create function id_of(doc json) returns int language plpgsql set search_path = public, pg_catalog as $$
+declare
+  id int;
 begin
-  return doc ->> 'id';
+  id := doc ->> 'id'; -- a RETURN would convert it outside of the block
+  return id;
 exception when others then
   return null;
 end $$;
