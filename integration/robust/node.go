@@ -280,7 +280,7 @@ func (m *member) claim(ctx context.Context) {
 func (m *member) read(ctx context.Context, rng *rand.Rand) {
 	names := []string{"account", "saving", "item", "echo", "tail", "wide", "part", "register"}
 	for pause(ctx, time.Duration(3+rng.IntN(8))*time.Millisecond) {
-		r := &Read{T: now()}
+		r := &Read{Call: now()}
 		m.node.View(func(v *lockstep.View) {
 			r.Rev = v.Revision()
 			for _, a := range m.tables["account"].At(v).All() {
@@ -296,6 +296,7 @@ func (m *member) read(ctx context.Context, rng *rand.Rand) {
 				r.Total += a.V
 			}
 		})
+		r.Return = now()
 		m.rec.add(record{Read: r})
 		g := &Get{}
 		name, id := names[rng.IntN(len(names))], rng.IntN(40)

@@ -94,7 +94,8 @@ type Claim struct {
 // Read is a look through one View.
 type Read struct {
 	Reader int
-	T      Nanos
+	Call   Nanos
+	Return Nanos
 	Rev    uint64
 	Total  int64 // of both account tables
 	Rows   []RowState
