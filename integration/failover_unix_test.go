@@ -187,9 +187,10 @@ func TestAFailoverThatLosesNothingIsReplayed(t *testing.T) {
 	wantEach(t, values(changes.upTo(rowOneIs(20))), 1, 20)
 	barrier(t, node)
 	wantSame(t, there, table)
-	if s := node.Status(); s.Resyncs+s.Reloads != 0 || s.Replays == 0 || s.State != lockstep.Live {
-		t.Errorf("%v, %d replays, loads %+v", s.State, s.Replays, s.Loads)
+	if s := node.Status(); s.Resyncs+s.Reloads != 0 || s.Replays == 0 {
+		t.Errorf("%d replays, loads %+v", s.Replays, s.Loads)
 	}
+	goesLive(t, node)
 }
 
 // A standby is passed over by whoever asks for a server that takes writes.
@@ -206,9 +207,7 @@ func TestANodeFindsThePrimaryAmongItsHosts(t *testing.T) {
 		if _, err := table.Put(deadline(t), item{400, 0}); err != nil {
 			t.Errorf("%s: %v", attrs, err)
 		}
-		if s := node.Status(); s.State != lockstep.Live || s.Bell != "notify" {
-			t.Errorf("%s: %v, bell %q, %v", attrs, s.State, s.Bell, s.LastError)
-		}
+		goesLive(t, node)
 	}
 	_, err = lockstep.Start(deadline(t), hosts(t, p.db, "read-only", p.standby.Addr(), p.primary.Addr()), lockstep.Config{Logger: silent}, itemTable())
 	if !errors.Is(err, outbox.ErrStandby) {
