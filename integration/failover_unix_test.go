@@ -90,62 +90,58 @@ func hosts(t *testing.T, db *pgtest.DB, attrs string, addresses ...string) *pgxp
 // The node finds the new primary, sees that it does not have what was applied,
 // and makes good what differs.
 func TestAFailoverThatLosesATailLeadsToADifferenceAndNoMore(t *testing.T) {
-	for _, attrs := range []string{"read-write", "primary"} {
-		t.Run("target_session_attrs="+attrs, func(t *testing.T) {
-			p := newPair(t)
-			_, proxy := proxied(t, p.there(t))
-			proxy.Stop()
-			pool := hosts(t, p.db, attrs, p.primary.Addr(), proxy.Listen)
-			node, table := quiet(t, pool)
-			readers(t, node, table)
-			told := listen(t, table)
-			old, err := table.Put(deadline(t), item{150, 0})
-			if err != nil {
-				t.Fatal(err)
-			}
-			move(t, p.db.Conn(t), 1, 2, 5)
-			p.await(t)
-
-			if err := p.standby.Halt(pgserver.Fast); err != nil {
-				t.Fatal(err)
-			}
-			conn := p.db.Conn(t)
-			move(t, conn, 3, 4, 7)
-			run(t, conn, "insert into items values (200, 0)")
-			run(t, conn, "delete from items where id = 150")
-			move(t, conn, 51, 71, 1) // what the new primary's first transaction does, too
-			barrier(t, node)
-			lost := lastXid(t, conn)
-			told.is(t, itemsOf(t, p.db))
-			changes, had := subscribe(t, table), held(table)
-			if err := p.primary.Kill(); err != nil {
-				t.Fatal(err)
-			}
-			if err := p.standby.Restart(t.Context()); err != nil {
-				t.Fatal(err)
-			}
-			there := p.there(t)
-			refusesStandby(t, there)
-			there.Exec(t, "select pg_promote()")
-			moveUpTo(t, there, lost)
-			if err := proxy.Start(); err != nil {
-				t.Fatal(err)
-			}
-			barrier(t, node)
-			wantResync(t, node, replay.AnchorMissing)
-			wantSame(t, there, table)
-			if err := node.WaitFor(deadline(t), old); err != nil {
-				t.Errorf("a token of what survived: %v", err)
-			}
-			wantTold(t, there, changes, had)
-			pool.Reset() // what it holds idle is not what is tested
-			if tok, err := table.Put(deadline(t), item{300, 0}); err != nil || node.WaitFor(deadline(t), tok) != nil {
-				t.Errorf("a write after the failover: %v", err)
-			}
-			wantSame(t, there, table)
-			told.is(t, itemsOf(t, there))
-		})
+	p := newPair(t)
+	_, proxy := proxied(t, p.there(t))
+	proxy.Stop()
+	pool := hosts(t, p.db, "read-write", p.primary.Addr(), proxy.Listen)
+	node, table := quiet(t, pool)
+	readers(t, node, table)
+	told := listen(t, table)
+	old, err := table.Put(deadline(t), item{150, 0})
+	if err != nil {
+		t.Fatal(err)
 	}
+	move(t, p.db.Conn(t), 1, 2, 5)
+	p.await(t)
+
+	if err := p.standby.Halt(pgserver.Fast); err != nil {
+		t.Fatal(err)
+	}
+	conn := p.db.Conn(t)
+	move(t, conn, 3, 4, 7)
+	run(t, conn, "insert into items values (200, 0)")
+	run(t, conn, "delete from items where id = 150")
+	move(t, conn, 51, 71, 1) // what the new primary's first transaction does, too
+	barrier(t, node)
+	lost := lastXid(t, conn)
+	told.is(t, itemsOf(t, p.db))
+	changes, had := subscribe(t, table), held(table)
+	if err := p.primary.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.standby.Restart(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	there := p.there(t)
+	refusesStandby(t, there)
+	there.Exec(t, "select pg_promote()")
+	moveUpTo(t, there, lost)
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	barrier(t, node)
+	wantResync(t, node, replay.AnchorMissing)
+	wantSame(t, there, table)
+	if err := node.WaitFor(deadline(t), old); err != nil {
+		t.Errorf("a token of what survived: %v", err)
+	}
+	wantTold(t, there, changes, had)
+	pool.Reset() // what it holds idle is not what is tested
+	if tok, err := table.Put(deadline(t), item{300, 0}); err != nil || node.WaitFor(deadline(t), tok) != nil {
+		t.Errorf("a write after the failover: %v", err)
+	}
+	wantSame(t, there, table)
+	told.is(t, itemsOf(t, there))
 }
 
 // refusesStandby checks that a node is not started on the standby of a living or dead primary.
