@@ -15,9 +15,17 @@ import (
 func wantResync(t *testing.T, node *lockstep.Node, why replay.Reason) {
 	t.Helper()
 	s := node.Status()
-	if last := s.Loads[len(s.Loads)-1]; s.Resyncs != 1 || last.Reason != why || last.Detail == "" || s.State != lockstep.Live {
-		t.Errorf("%v, %d resyncs, loads %+v, want one because of %q", s.State, s.Resyncs, s.Loads, why)
+	if last := s.Loads[len(s.Loads)-1]; s.Resyncs != 1 || last.Reason != why || last.Detail == "" {
+		t.Errorf("%d resyncs, loads %+v, want one because of %q", s.Resyncs, s.Loads, why)
 	}
+	goesLive(t, node)
+}
+
+// goesLive waits until a node says that it is live: on a slow machine its last
+// fetch may be some seconds old.
+func goesLive(t *testing.T, node *lockstep.Node) {
+	t.Helper()
+	until(t, "the node is live", func() bool { return node.Status().State == lockstep.Live })
 }
 
 // wantTold checks that a subscriber who had some items is told what really

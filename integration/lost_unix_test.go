@@ -15,7 +15,7 @@ import (
 // end of its log is in its own memory only.
 func forgetful(t *testing.T, opts ...pgtest.Option) *pgtest.Cluster {
 	t.Helper()
-	return own(t, append(opts, pgtest.With("autovacuum", "off"), pgtest.With("wal_writer_delay", "10s"))...)
+	return own(t, append(opts, pgtest.Trust, pgtest.With("autovacuum", "off"), pgtest.With("wal_writer_delay", "10s"))...)
 }
 
 // holdLog stops the process that brings the log to disk behind the backs of
