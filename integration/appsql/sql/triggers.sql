@@ -16,7 +16,7 @@ create trigger aaa_before_all before insert or update or delete or truncate on a
 create trigger zzz_after_all after insert or update or delete or truncate on a for each statement execute function say();
 create trigger zzz_when after update of v on a for each row when (old.v is distinct from new.v) execute function say();
 create constraint trigger deferred after insert or update on a deferrable initially deferred for each row execute function say();
-create constraint trigger deferrable after insert on a deferrable initially immediate for each row execute function say();
+create constraint trigger at_once after insert on a deferrable initially immediate for each row execute function say();
 create function nested() returns trigger language plpgsql as $$
 begin
   if pg_trigger_depth() < 3 then
