@@ -27,7 +27,7 @@ func (c *cut) Event(table int, ev *outbox.Event, row pgx.CollectableRow) error {
 		return c.refuse(&Error{
 			Op: c.p.op(), Table: ev.Table, Seq: ev.Seq, Position: c.l.pos,
 			Err:  fmt.Errorf("%w: transaction %d is not in the snapshot %v", ErrForeign, ev.Xid, c.h.Snapshot),
-			Hint: "the outbox was filled by replication or a restore; begin a new history",
+			Hint: "the outbox was filled by replication or a restore: run lockstep install --new-history",
 		})
 	}
 	// Invariant 1. Two writes of one row are ordered by its lock, and so are

@@ -11,6 +11,12 @@ var (
 	ErrNotInstalled = errors.New("lockstep is not installed in this database")
 	// ErrNewerSchema means that the schema was installed by a later version of this package.
 	ErrNewerSchema = errors.New("the schema is of a later version than this program")
+	// ErrPublished means that a publication FOR ALL TABLES would carry the schema to
+	// subscribers that may not have it, and would stop.
+	ErrPublished = errors.New("a publication would carry the outbox")
+	// ErrReplica means that session_replication_role is not origin: what is
+	// written to the schema in such a session is taken for another server's.
+	ErrReplica = errors.New("the session writes as a replica")
 	// ErrNoTable means that a table's name finds nothing, or is no name.
 	ErrNoTable = errors.New("there is no such table")
 	// ErrRefused means that a table cannot be kept right; the RefusedError around it says why.

@@ -15,7 +15,7 @@ import (
 )
 
 // schemaFiles make the schema, in this order.
-var schemaFiles = []string{"schema.sql", "capture.sql", "announce.sql", "rights.sql"}
+var schemaFiles = []string{"schema.sql", "capture.sql", "announce.sql", "guard.sql", "rights.sql"}
 
 // installer is one run: the SQL goes to the server, or to a writer.
 type installer struct {
@@ -62,6 +62,9 @@ func NewHistory(ctx context.Context, db DB, o Options) error {
 func (in *installer) schema(ctx context.Context) error {
 	version, err := installedVersion(ctx, in.db, in.Schema)
 	if err != nil && !errors.Is(err, ErrNotInstalled) {
+		return err
+	}
+	if err := in.mayInstall(ctx, version > 0); err != nil {
 		return err
 	}
 	if version > Version {
@@ -179,6 +182,9 @@ func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
 		if err := in.run(ctx, tx, f, vars); err != nil {
 			return err
 		}
+	}
+	if err := in.dropOther(ctx, tx, t); err != nil {
+		return err
 	}
 	for _, p := range t.Partitions {
 		of := in.varsFor(p.Schema, p.Name)

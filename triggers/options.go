@@ -51,6 +51,10 @@ type Options struct {
 	// Retries is how often a table is tried again when its lock was not to be
 	// had, with growing pauses in which writers go on. Default 10.
 	Retries int
+	// Published lets the schema be made although a publication FOR ALL TABLES
+	// would carry it: its subscribers have the schema, or leave it out. Default:
+	// ErrPublished.
+	Published bool
 	// Print, where set, receives the SQL instead of the server. The server is
 	// still asked about the tables. Default nil: run it.
 	Print io.Writer

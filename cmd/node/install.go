@@ -61,6 +61,7 @@ func installCommand(o *options) *cobra.Command {
 	f.StringVar(&bell, "bell", "", "notify or off; default: as it is, at first notify unless max_prepared_transactions is set")
 	f.BoolVar(&newHistory, "new-history", false, "empty the outbox and begin a new history: every node loads again")
 	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellOff))
+	f.BoolVar(&t.Published, "published", false, "make the schema although a publication FOR ALL TABLES carries it: every subscriber has it already")
 	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
 	return cmd
 }

@@ -79,6 +79,11 @@ from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespa
 where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture_truncate', 'announce')
   and (r.rolname <> $1 or r.rolsuper or r.rolcanlogin)
 union all
+select '', 'unguarded', 'table ' || :'schema_quoted' || '.' || o.name || ' takes in what replication brings', 'lockstep install'
+from unnest('{outbox,tables,nodes,horizon,meta}'::text[]) o(name)
+where not exists (select from pg_catalog.pg_trigger g where g.tgrelid = (:'schema_quoted' || '.' || o.name)::regclass
+                  and g.tgname = 'lockstep_foreign' and g.tgenabled = 'R')
+union all
 select '', 'another cluster', 'the outbox was made in cluster ' || m.system_identifier || ' and this is ' || c.system_identifier,
        'lockstep install --new-history'
 from :"schema".meta m, pg_catalog.pg_control_system() c where m.system_identifier <> c.system_identifier

@@ -15,6 +15,7 @@ alter function :"schema".capture() owner to :"owner";
 alter function :"schema".capture_row() owner to :"owner";
 alter function :"schema".capture_truncate() owner to :"owner";
 alter function :"schema".announce() owner to :"owner";
+alter function :"schema".foreign_row() owner to :"owner";
 revoke create on schema :"schema" from :"owner";
 
 revoke all on all functions in schema :"schema" from public;
