@@ -35,7 +35,7 @@ func said(transcript string) string {
 	var b strings.Builder
 	for line := range strings.Lines(transcript) {
 		if !strings.HasPrefix(line, "     ") {
-			b.WriteString(line)
+			b.WriteString(strings.ReplaceAll(line, `"temp_file_limit"`, "temp_file_limit")) // quoted since 18
 		}
 	}
 	return b.String()

@@ -8,7 +8,7 @@ insert into a select i, 'v' || i, i from generate_series(1, 5) i;
 create function watch() returns event_trigger language plpgsql as $$
 declare r record;
 begin
-  for r in select * from pg_event_trigger_ddl_commands() loop raise notice '% % %', tg_tag, r.object_type, r.object_identity; end loop;
+  for r in select * from pg_event_trigger_ddl_commands() where schema_name is distinct from 'pg_toast' loop raise notice '% % %', tg_tag, r.object_type, r.object_identity; end loop;
 end $$;
 -- capture
 create event trigger watch on ddl_command_end execute function watch();

@@ -25,7 +25,7 @@ copy a (id, v, n) from stdin with (default '\D');
 insert into a values (50) returning *;
 set transaction_timeout = '700ms';
 -- to the end
-begin\; update a set v = 'slow' where id = 50\; do $$ begin loop perform 1; end loop; end $$;
+begin\; update a set v = 'slow' where id = 50\; do $$ begin perform pg_sleep(60); end $$;
 -- session b
 select id, v from a order by id;
 alter table p add column i int generated always as identity;
