@@ -41,7 +41,7 @@ func installPublished(t *testing.T, db *pgtest.DB, tables ...string) {
 }
 
 // follow subscribes green to blue, and waits until items are copied.
-func follow(t *testing.T, blue, green *pgtest.DB) {
+func replicateTo(t *testing.T, blue, green *pgtest.DB) {
 	t.Helper()
 	green.Exec(t, fmt.Sprintf("create subscription s connection '%s' publication p", blue.DSN()))
 	pool := green.Pool(t)
@@ -83,7 +83,7 @@ func TestAPublicationForAllTablesBringsNoForeignEvents(t *testing.T) {
 	start(t, blue.Pool(t)) // its row among the nodes travels too
 	writers := writeTo(t, blue, &migrated{what: "blue's", name: "items"})
 	writers.turn(t)
-	follow(t, blue, green)
+	replicateTo(t, blue, green)
 	install(t, green, "public.items")
 	table := itemTable()
 	node := startNode(t, green.Pool(t), lockstep.Config{Name: "green"}, table)
@@ -123,7 +123,7 @@ func TestWithoutTheGuardForeignEventsComeIn(t *testing.T) {
 		green.Exec(t, "drop trigger lockstep_foreign on lockstep."+table)
 	}
 	installPublished(t, blue, "public.items", "public.later")
-	follow(t, blue, green)
+	replicateTo(t, blue, green)
 	install(t, green, "public.items")
 	green.Exec(t, "drop trigger lockstep_foreign on lockstep.outbox") // which install has mended
 	node, table := start(t, green.Pool(t))
@@ -148,7 +148,7 @@ func TestWithoutTheGuardForeignEventsComeIn(t *testing.T) {
 // install refuses to bring that about unasked.
 func TestASubscriberWithoutTheSchemaStopsUntilItHasIt(t *testing.T) {
 	blue, green := blueGreen(t)
-	follow(t, blue, green)
+	replicateTo(t, blue, green)
 	if err := triggers.Install(deadline(t), blue.Pool(t), triggers.Options{Logger: silent}, "public.items"); !errors.Is(err, triggers.ErrPublished) {
 		t.Fatalf("install under a publication FOR ALL TABLES: %v", err)
 	}
@@ -172,7 +172,7 @@ func TestNodesMoveFromBlueToGreenAndLoadOnce(t *testing.T) {
 	blue, green := blueGreen(t)
 	install(t, green)
 	installPublished(t, blue, "public.items")
-	follow(t, blue, green)
+	replicateTo(t, blue, green)
 	install(t, green, "public.items")
 
 	var at atomic.Pointer[pgx.ConnConfig]

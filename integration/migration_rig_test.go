@@ -93,6 +93,8 @@ type migrated struct {
 	what string
 	name string
 	kept []kept // by node
+
+	shared bool // a test keeps rows of its own there, so nobody empties it
 }
 
 // driftRig is two nodes over a table for each migration.
