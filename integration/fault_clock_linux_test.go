@@ -257,7 +257,7 @@ func TestAServerWhoseClockJumpsLosesDoublesAndTrimsNothing(t *testing.T) {
 		}
 		return r.Deleted
 	}
-	for _, d := range []time.Duration{0, -3 * time.Hour, 2 * time.Hour, -26 * time.Hour, 25 * time.Hour, -time.Second, 0} {
+	for _, d := range []time.Duration{0, -3 * time.Hour, 2 * time.Hour, -26 * time.Hour, 25 * time.Hour, 0} {
 		c.jump(d)
 		write(3)
 		same(0, 1)
@@ -274,7 +274,7 @@ func TestAServerWhoseClockJumpsLosesDoublesAndTrimsNothing(t *testing.T) {
 	c.set(0, time.Now())
 	write(3)
 	same(0, 1)
-	if n := ask[int](t, db, "select count(distinct at) from (select at from lockstep.outbox order by seq desc limit 40) o"); n != 1 {
+	if n := ask[int](t, db, "select count(distinct at) from (select at from lockstep.outbox order by seq desc limit 20) o"); n != 1 {
 		t.Errorf("the clock stands still, and events have %d times", n)
 	}
 	c.jump(0)

@@ -115,7 +115,7 @@ func TestTimeoutsOfTheRoleOrTheDatabaseCutNoLoadAndNoCatchUpShort(t *testing.T) 
 		t.Run("of the "+whose, func(t *testing.T) {
 			db := fresh(t)
 			items(t, db)
-			const rows = 60_000
+			const rows = 20_000
 			admin := db.Conn(t)
 			do(t, admin, fmt.Sprintf("insert into items select i, 0 from generate_series(101, %d) i", rows))
 			pool, role := reader(t, db)
@@ -164,7 +164,7 @@ func TestTimeoutsOfTheRoleOrTheDatabaseCutNoLoadAndNoCatchUpShort(t *testing.T) 
 func TestTimeoutsThatAfterConnectSetsCutNoLoadShort(t *testing.T) {
 	db := fresh(t)
 	items(t, db)
-	const rows = 60_000
+	const rows = 20_000
 	db.Exec(t, fmt.Sprintf("insert into items select i, 0 from generate_series(101, %d) i", rows))
 	var sets []string
 	for _, name := range tiny(db.Server().Version()) {

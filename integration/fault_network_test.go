@@ -106,14 +106,14 @@ func TestASlowNetworkMakesANodeLateAndNothingElse(t *testing.T) {
 				seenAs(t, node, table, v)
 			}
 			// Much at once: some hundred thousand bytes.
-			do(t, conn, "insert into items select i, 1 from generate_series(1001, 3000) i")
+			do(t, conn, "insert into items select i, 1 from generate_series(1001, 2000) i")
 			for v := 6; v <= 20; v++ {
 				do(t, conn, "update items set v = $1 where id = 1", v)
 			}
 			seenAs(t, node, table, 20)
 			// A session that begins in it catches up in it.
 			do(t, conn, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'lockstep %' and datname = current_database()")
-			do(t, conn, "insert into items select i, 1 from generate_series(3001, 4000) i")
+			do(t, conn, "insert into items select i, 1 from generate_series(3001, 3500) i")
 			for v := 21; v <= 30; v++ {
 				do(t, conn, "update items set v = $1 where id = 1", v)
 			}

@@ -1,0 +1,6 @@
+//go:build race
+
+package integration
+
+// raceEnabled: everything takes several times as long, and as much memory.
+const raceEnabled = true
