@@ -134,7 +134,7 @@ func (w *loose) write(ctx context.Context, conn *pgx.Conn, rng *rand.Rand) {
 			sql = fmt.Sprintf("insert into items values (%d, 0) on conflict do nothing; delete from items where id = %d", id, 101+rng.IntN(30))
 		}
 		_, err := conn.Exec(ctx, sql)
-		if conn.IsClosed() {
+		if conn.IsClosed() || ctx.Err() != nil {
 			return
 		}
 		if err == nil {
