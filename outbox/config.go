@@ -76,6 +76,7 @@ type TableSpec struct {
 type ColumnInfo struct {
 	Name      string
 	OID       uint32 // of its type
+	Format    int16  // in which a load brings it and its events are decoded: pgx.TextFormatCode, pgx.BinaryFormatCode
 	KeyPlace  int    // its place in the primary key, from 1; 0: not part of it
 	Generated bool   // computed by Postgres: never written
 	Identity  bool   // GENERATED ALWAYS AS IDENTITY: no UPDATE may set it, and an INSERT only OVERRIDING SYSTEM VALUE

@@ -26,6 +26,9 @@ type Session interface {
 	Lost() <-chan struct{}
 	// Bell names the doorbell in use: "notify", "poll".
 	Bell() string
+	// Identity names the server's cluster, database and schema: a position of
+	// another one says nothing about this one.
+	Identity() string
 	// Missing returns those of the anchors that the outbox does not hold with
 	// the same transaction id, sequence number and time.
 	Missing(ctx context.Context, anchors []outbox.Anchor) ([]outbox.Anchor, error)

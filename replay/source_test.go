@@ -24,6 +24,7 @@ type script struct {
 	down     error
 	deaf     bool // rings reach nobody
 	bell     string
+	other    string        // makes it another database
 	delay    time.Duration // of every fetch, after its snapshot was taken
 	trickle  time.Duration // before every row
 	rewind   func(outbox.Position) outbox.Position
@@ -122,6 +123,12 @@ func (db *fakeDB) cutOff() {
 func (s *fakeSession) Rings() <-chan struct{} { return s.rings }
 func (s *fakeSession) Lost() <-chan struct{}  { return s.lost }
 func (s *fakeSession) Close()                 { s.closed.Store(true) }
+func (s *fakeSession) Identity() string {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	return "the fake" + s.db.other
+}
+
 func (s *fakeSession) Bell() string {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
