@@ -59,6 +59,17 @@ type Config struct {
 	Retention time.Duration
 	// RetentionRows is how many events may stay at the most. Default: any number.
 	RetentionRows int64
+	// Checkpoint is a directory in which the node keeps its tables and its
+	// position while it is away, in one file that belongs to Name, which must be
+	// given. Start begins with it and asks Postgres for what was missed since;
+	// where it is no longer good the tables are loaded, and the log and the status
+	// say why. The file holds rows: it and the directory are for this user
+	// only. A table that WithRow reads needs WithEncode. Default: none.
+	Checkpoint string
+	// CheckpointEvery is the time between two checkpoints while the node runs;
+	// Close writes one more. Nothing waits for them. Negative: only Close
+	// does. Default 5 min.
+	CheckpointEvery time.Duration
 	// Logger hears of loads, outages and recoveries. Default slog.Default().
 	Logger *slog.Logger
 	// OnCut is called after each published cut, on the node's own goroutine,

@@ -69,11 +69,13 @@ var arrows = map[string][]string{
 	"outbox/rowjson":  {},
 	"cache":           {},
 	"replay":          {"outbox", "cache"},
-	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge"},
+	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/checkpoint"},
 	"locksteptest":    {"", "replay", "outbox", "internal/bridge"},
 	"internal/bridge": {"replay", "outbox"},
 	"internal/rowmap": {},
 	"internal/psql":   {},
+
+	"internal/checkpoint": {},
 }
 
 func TestArrowsBetweenPackagesPointOneWay(t *testing.T) {

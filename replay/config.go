@@ -56,6 +56,13 @@ type Config struct {
 	MaxGaps int
 	// KeepLoads is how many loads Status remembers. 16.
 	KeepLoads int
+	// Checkpoints is where the tables and their position are kept while the engine
+	// is closed. The engine starts from what it finds there where that is still
+	// good, and closes it when it ends. None.
+	Checkpoints Checkpoints
+	// CheckpointEvery is the time between two checkpoints while the engine runs;
+	// one more is written by Close. Negative: only by Close. 5 min.
+	CheckpointEvery time.Duration
 	// Logger hears of loads, failures and recoveries. Silence.
 	Logger *slog.Logger
 	// OnCut is called on the engine's own goroutine after a cut was published
@@ -97,6 +104,9 @@ func (c Config) withDefaults() (Config, error) {
 	number("MaxAnchors", &c.MaxAnchors, 1<<17)
 	number("MaxGaps", &c.MaxGaps, 1<<16)
 	number("KeepLoads", &c.KeepLoads, 16)
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = 5 * time.Minute
+	}
 	if c.MaxBytes < 0 {
 		bad = append(bad, fmt.Errorf("replay: Config.MaxBytes is %d, which is negative", c.MaxBytes))
 	}

@@ -104,6 +104,9 @@ func (c *cut) finish() error {
 	if c.p.kind == firstLoad && len(bad) > 0 {
 		return errors.Join(bad...)
 	}
+	if c.p.warm != nil && len(bad) > 0 {
+		return &refusal{errors.Join(bad...).Error()} // the load says it in full
+	}
 	if c.again {
 		return nil
 	}

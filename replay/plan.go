@@ -37,8 +37,10 @@ type plan struct {
 	tables    []tablePlan
 	draw      bool
 	catalogue bool
-	ordinal   uint64 // of the last attempt
-	rung      bool   // a ring came before the last attempt began
+	ordinal   uint64       // of the last attempt
+	warm      *warm        // the cut begins with the rows of a checkpoint
+	doubt     *resyncError // why the checkpoint's position is worthless: this load takes its place
+	rung      bool         // a ring came before the last attempt began
 }
 
 type tablePlan struct {
