@@ -54,7 +54,7 @@ const headVersion = 1
 type head struct {
 	Version  int
 	At       time.Time // when the fetch began that its rows are from
-	Identity string // Session.Identity of the server
+	Identity string    // Session.Identity of the server
 	History  uuid.UUID
 	Position outbox.Position
 	Horizon  uint64

@@ -35,9 +35,9 @@ type loop struct {
 	pace       pace
 
 	began    time.Time // the fetch of the last cut; zero: none was published
-	identity string // of the database that the position belongs to
-	warm     *warm  // the checkpoint that the first session is to begin with
-	cold     string // why there is none, for the load that takes its place
+	identity string    // of the database that the position belongs to
+	warm     *warm     // the checkpoint that the first session is to begin with
+	cold     string    // why there is none, for the load that takes its place
 	ckpt     checkpointing
 
 	pending  *resyncError  // the position is known to be worthless
