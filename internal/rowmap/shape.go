@@ -112,18 +112,22 @@ var plainTypes = map[reflect.Type][]uint32{
 	reflect.TypeFor[time.Time](): {pgtype.TimestamptzOID, pgtype.TimestampOID, pgtype.DateOID},
 }
 
-// Plain reports, of each column, whether its type is one whose values come back
-// from their encoded form as they went in: nobody needs to look.
+// Plain reports whether no column needs to be looked at: see PlainType.
 func (m *Mapping[T]) Plain(oids []uint32) bool {
 	root := reflect.TypeFor[T]()
 	for i, c := range m.columns {
-		t := root.FieldByIndex(c.path).Type
-		if t.Kind() == reflect.Pointer {
-			t = t.Elem()
-		}
-		if i >= len(oids) || !slices.Contains(plainTypes[t], oids[i]) {
+		if i >= len(oids) || !PlainType(root.FieldByIndex(c.path).Type, oids[i]) {
 			return false
 		}
 	}
 	return true
+}
+
+// PlainType reports whether every value of a column that is read into a field
+// of the type comes back from its encoded form as it went in.
+func PlainType(field reflect.Type, oid uint32) bool {
+	if field.Kind() == reflect.Pointer {
+		field = field.Elem()
+	}
+	return slices.Contains(plainTypes[field], oid)
 }
