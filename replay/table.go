@@ -43,9 +43,9 @@ type Frozen interface {
 	// are put's until it returns. ErrUnfit is wrapped where a row cannot be encoded;
 	// other errors are put's. It may run beside the engine.
 	Save(v *cache.View, put func(row []byte) error) error
-	// Thaw reads some encoded rows and stages them, between BeginReplace and
-	// EndReplace of the table.
-	Thaw(rows [][]byte) error
+	// Thaw reads some encoded rows, on a goroutine of its own. stage stages them,
+	// on the engine's, between BeginReplace and EndReplace of the table.
+	Thaw(rows [][]byte) (stage func() error, err error)
 }
 
 // ErrUnfit is wrapped by the errors of Frozen.Save that say why a row cannot be in a checkpoint.
@@ -173,15 +173,19 @@ func (f *frozen[K, T]) Save(v *cache.View, put func(row []byte) error) error {
 	return nil
 }
 
-func (f *frozen[K, T]) Thaw(rows [][]byte) error {
-	for _, src := range rows {
-		row, err := f.codec.Decode(src)
-		if err != nil {
-			return err
-		}
-		if err := f.b.load.Put(f.b.Key(row), row); err != nil {
-			return err
+func (f *frozen[K, T]) Thaw(encoded [][]byte) (stage func() error, err error) {
+	rows := make([]T, len(encoded))
+	for i, src := range encoded {
+		if rows[i], err = f.codec.Decode(src); err != nil {
+			return nil, err
 		}
 	}
-	return nil
+	return func() error {
+		for _, row := range rows {
+			if err := f.b.load.Put(f.b.Key(row), row); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }

@@ -193,34 +193,81 @@ func (c *cut) shapes() []Frozen {
 	return frozen
 }
 
+// thawedRows are some rows of one table, ready to be staged.
+type thawedRows struct {
+	table int // the engine's
+	n     int
+	stage func() error
+	err   error // the file's, or the rows'; nothing comes after it
+}
+
+// thawRows stages the file's rows while a goroutine reads what follows them.
 func (c *cut) thawRows(table []int, frozen []Frozen) error {
 	w := c.p.warm
 	w.rows = 0
 	if err := w.r.Rewind(); err != nil {
 		return err
 	}
+	read, stop := make(chan thawedRows, 4), make(chan struct{})
+	go func() {
+		defer close(read)
+		w.read(table, frozen, func(t thawedRows) bool {
+			select {
+			case read <- t:
+				return t.err == nil
+			case <-stop:
+				return false
+			}
+		})
+	}()
+	var err error
+	for t := range read {
+		if err != nil {
+			continue // until the goroutine has ended
+		}
+		if err = c.stageThawed(t); err != nil {
+			close(stop)
+		}
+	}
+	return err
+}
+
+func (c *cut) stageThawed(t thawedRows) error {
+	c.l.progress.Add(1)
+	if t.err != nil {
+		return t.err
+	}
+	if err := t.stage(); err != nil {
+		return fmt.Errorf("table %s: %w", c.l.e.tables[t.table].Name(), err)
+	}
+	c.p.warm.rows += uint64(t.n)
+	return c.fits(t.table)
+}
+
+// read reads the file to its end and yields the rows of the tables that are wanted.
+func (w *warm) read(table []int, frozen []Frozen, yield func(thawedRows) bool) {
 	for {
 		at, rows, err := w.r.Next()
-		if errors.Is(err, io.EOF) {
-			return nil
+		switch {
+		case errors.Is(err, io.EOF):
+			return
+		case err == nil && at >= len(table):
+			err = fmt.Errorf("it has rows of table %d and a head for %d", at, len(table))
 		}
 		if err != nil {
-			return err
-		}
-		c.l.progress.Add(1)
-		if at >= len(table) {
-			return fmt.Errorf("it has rows of table %d and a head for %d", at, len(table))
+			yield(thawedRows{err: err})
+			return
 		}
 		i := table[at]
 		if i < 0 {
 			continue
 		}
-		if err := frozen[i].Thaw(rows); err != nil {
-			return fmt.Errorf("table %s: %w", c.l.e.tables[i].Name(), err)
+		stage, err := frozen[i].Thaw(rows)
+		if err != nil {
+			err = fmt.Errorf("table %s: %w", w.h.Tables[at].Name, err)
 		}
-		w.rows += uint64(len(rows))
-		if err := c.fits(i); err != nil {
-			return err
+		if !yield(thawedRows{i, len(rows), stage, err}) {
+			return
 		}
 	}
 }
