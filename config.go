@@ -70,6 +70,10 @@ type Config struct {
 	// Close writes one more. Nothing waits for them. Negative: only Close
 	// does. Default 5 min.
 	CheckpointEvery time.Duration
+	// MaxLoads is how many nodes may load all of their tables at a time, in the
+	// whole database, those with this schema and a limit of their own. The others
+	// wait, for as long as it takes, and their status says for whom. Negative: no limit. Default 2.
+	MaxLoads int
 	// Logger hears of loads, outages and recoveries. Default slog.Default().
 	Logger *slog.Logger
 	// OnCut is called after each published cut, on the node's own goroutine,
@@ -86,6 +90,7 @@ func (c Config) withDefaults() Config {
 		c.Name = host + "-" + itoa(os.Getpid())
 	}
 	c.Schema = cmp.Or(c.Schema, "lockstep")
+	c.MaxLoads = cmp.Or(c.MaxLoads, 2)
 	c.Register = cmp.Or(c.Register, 5*time.Second)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
 	if c.Logger == nil {

@@ -126,7 +126,7 @@ func (n *Node) start(ctx context.Context, src replay.Source, types *pgtype.Map) 
 		return fmt.Errorf("lockstep: %w", err)
 	}
 	n.store = store
-	rc := replay.Config{Beat: n.cfg.Beat, MaxStale: n.cfg.MaxStale, MaxBytes: n.cfg.MaxBytes, Logger: n.cfg.Logger, OnCut: n.cfg.OnCut}
+	rc := replay.Config{Beat: n.cfg.Beat, MaxStale: n.cfg.MaxStale, MaxBytes: n.cfg.MaxBytes, MaxLoads: max(0, n.cfg.MaxLoads), Logger: n.cfg.Logger, OnCut: n.cfg.OnCut}
 	if n.writer != nil { // nobody is spared by waiting for a fake
 		rc.BackoffMin, rc.BackoffMax = time.Millisecond, time.Millisecond
 	}

@@ -134,7 +134,7 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, events, newest, missing, describe, fingerprints string
+	open, header, events, newest, missing, describe, fingerprints, turns string
 }
 
 func loadStatements(schema string) (statements, error) {
@@ -142,7 +142,7 @@ func loadStatements(schema string) (statements, error) {
 	vars := map[string]string{"schema": schema}
 	for file, into := range map[string]*string{
 		"open": &s.open, "header": &s.header, "events": &s.events, "newest": &s.newest,
-		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints,
+		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "turns": &s.turns,
 	} {
 		sql, err := psql.Render(files, "sql/"+file+".sql", vars)
 		if err != nil {

@@ -46,8 +46,9 @@ type Session struct {
 	bell *listener // nil: poll
 	fast *fetcher
 	// pooled: the connection does not keep our settings (connect).
-	pooled   bool
-	identity string
+	pooled    bool
+	identity  string
+	schemaOID int64
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
 }
@@ -74,6 +75,7 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 		closeConn(conn)
 		return nil, err
 	}
+	session.schemaOID = oid
 	if err := session.hang(ctx, oid, rings); err != nil {
 		closeConn(conn)
 		return nil, err

@@ -46,6 +46,9 @@ type Config struct {
 	// MaxBytes is the memory, as the cache counts it, that the rows may take.
 	// No limit.
 	MaxBytes int64
+	// MaxLoads is how many engines may load all tables at a time, in the whole
+	// database. The others wait for their turn, and say for whom. Any number.
+	MaxLoads int
 	// MaxAnchors bounds the transactions that the anchor holds, 40 bytes each.
 	// An anchor that had to leave one out proves nothing: a new session before
 	// the next release then begins with a resync. 131,072.
@@ -100,6 +103,7 @@ func (c Config) withDefaults() (Config, error) {
 	duration("RetryMax", &c.RetryMax, max(5*time.Minute, c.RetryMin))
 	duration("QuickEvery", &c.QuickEvery, 10*time.Millisecond)
 	duration("QuickFor", &c.QuickFor, 2*time.Second)
+	number("MaxLoads", &c.MaxLoads, 0)
 	number("MaxFetchRate", &c.MaxFetchRate, 250)
 	number("MaxAnchors", &c.MaxAnchors, 1<<17)
 	number("MaxGaps", &c.MaxGaps, 1<<16)

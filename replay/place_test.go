@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,30 @@ type kept struct {
 type keptRow struct {
 	table int
 	row   []byte
+}
+
+// set changes what happens from now on.
+func (p *place) set(f func(p *place)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	f(p)
+}
+
+// completed is how many checkpoints there are, and how many were begun.
+func (p *place) completed() (done, begun int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.done), p.begun
+}
+
+func (p *place) count() int {
+	done, _ := p.completed()
+	return done
+}
+
+func (p *place) attempts() int {
+	_, begun := p.completed()
+	return begun
 }
 
 func (p *place) last() *kept {
@@ -115,8 +140,11 @@ type placeWriter struct {
 }
 
 func (w *placeWriter) Row(table int, row []byte) error {
-	if w.p.onRow != nil {
-		w.p.onRow()
+	w.p.mu.Lock()
+	onRow := w.p.onRow
+	w.p.mu.Unlock()
+	if onRow != nil {
+		onRow()
 	}
 	w.p.mu.Lock()
 	defer w.p.mu.Unlock()
@@ -133,6 +161,30 @@ func (w *placeWriter) Commit() (int64, error) {
 }
 
 func (w *placeWriter) Abort() {}
+
+// logged is a log that may be written and read at once.
+type logged struct {
+	mu  sync.Mutex
+	buf bytes.Buffer
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
+func (l *logged) Reset() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.buf.Reset()
+}
 
 // coded makes the rows of a table fit for checkpoints.
 func coded(t Table, shape string) Table {

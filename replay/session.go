@@ -139,7 +139,7 @@ func (l *loop) prove(ctx context.Context, sess Session) (*resyncError, error) {
 }
 
 func (l *loop) planLoad(k kind, reason Reason, detail string) *plan {
-	p := &plan{kind: k, cause: byAsk, reason: reason, detail: detail, catalogue: true, tables: make([]tablePlan, len(l.tables))}
+	p := &plan{kind: k, cause: byAsk, reason: reason, detail: detail, catalogue: true, maxLoads: l.cfg.MaxLoads, tables: make([]tablePlan, len(l.tables))}
 	for i := range p.tables {
 		p.load(i, reason, detail)
 	}

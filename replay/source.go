@@ -17,7 +17,8 @@ type Source interface {
 }
 
 // Session is one life of the connections to the log. Its methods are called
-// by one goroutine, and never again after one of them has failed, but for Close.
+// by one goroutine, and never again after one of them has failed, but for Close,
+// or where the failure was an *outbox.BusyError.
 type Session interface {
 	// Rings tells that there may be something to fetch. It is a hint: it may
 	// come late, twice, forged or not at all. It is never closed.

@@ -1,13 +1,13 @@
 package replay
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
 	"maps"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -146,7 +146,7 @@ func TestACheckpointThatIsNoLongerGoodIsRefusedWithItsReason(t *testing.T) {
 		}, "locked"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log bytes.Buffer
+			var log logged
 			keeping(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, r *rig, p *place) {
 				r.restart("e", "d")
 				before := len(r.published())
@@ -306,36 +306,36 @@ func TestAFailureOfTheServerWhileStartingFromACheckpointIsFinalAndKeepsTheCheckp
 func TestCheckpointsAreWrittenWhileLiveAndNotWithoutAChange(t *testing.T) {
 	keeping(t, Config{CheckpointEvery: time.Minute}, func(t *testing.T, r *rig, p *place) {
 		time.Sleep(59 * time.Second)
-		if len(p.done) != 0 {
-			t.Errorf("%d checkpoints before the time", len(p.done))
+		if p.count() != 0 {
+			t.Errorf("%d checkpoints before the time", p.count())
 		}
 		time.Sleep(2 * time.Second)
 		synctest.Wait()
-		if st := r.eng.Status(); len(p.done) != 1 || st.Checkpoint.Written.IsZero() || st.Checkpoint.Bytes != 2 || !st.Checkpoint.Position.Equal(st.Position) {
-			t.Errorf("%d checkpoints, %+v", len(p.done), st.Checkpoint)
+		if st := r.eng.Status(); p.count() != 1 || st.Checkpoint.Written.IsZero() || st.Checkpoint.Bytes != 2 || !st.Checkpoint.Position.Equal(st.Position) {
+			t.Errorf("%d checkpoints, %+v", p.count(), st.Checkpoint)
 		}
 		time.Sleep(10 * time.Minute)
-		if len(p.done) != 1 {
-			t.Errorf("%d checkpoints although nothing has changed", len(p.done))
+		if p.count() != 1 {
+			t.Errorf("%d checkpoints although nothing has changed", p.count())
 		}
 		r.write(emp, 2, "two")
 		time.Sleep(2 * time.Minute)
-		if len(p.done) != 2 {
-			t.Errorf("%d checkpoints, want one more after a change", len(p.done))
+		if p.count() != 2 {
+			t.Errorf("%d checkpoints, want one more after a change", p.count())
 		}
 		r.restart("e", "d")
-		if len(p.done) != 2 {
-			t.Errorf("%d checkpoints, want none by Close without a change", len(p.done))
+		if p.count() != 2 {
+			t.Errorf("%d checkpoints, want none by Close without a change", p.count())
 		}
 	})
 	keeping(t, Config{CheckpointEvery: -1}, func(t *testing.T, r *rig, p *place) {
 		time.Sleep(time.Hour)
-		if len(p.done) != 0 {
-			t.Errorf("%d checkpoints, want only that of Close", len(p.done))
+		if p.count() != 0 {
+			t.Errorf("%d checkpoints, want only that of Close", p.count())
 		}
 		r.restart("e", "d")
-		if len(p.done) != 1 {
-			t.Errorf("%d checkpoints after Close", len(p.done))
+		if p.count() != 1 {
+			t.Errorf("%d checkpoints after Close", p.count())
 		}
 	})
 }
@@ -345,16 +345,18 @@ func TestACheckpointIsOneStateWhateverIsAppliedMeanwhile(t *testing.T) {
 		for i := range 50 {
 			r.write(emp, i, "old")
 		}
-		n := 0
-		p.onRow = func() {
-			n++
-			r.write(emp, n%50, "new")
-			r.write(emp, 100+n, "new")
-			time.Sleep(10 * time.Millisecond) // the engine applies it
-		}
+		var n atomic.Int64
+		p.set(func(p *place) {
+			p.onRow = func() {
+				n.Add(1)
+				r.write(emp, int(n.Load())%50, "new")
+				r.write(emp, 100+int(n.Load()), "new")
+				time.Sleep(10 * time.Millisecond) // the engine applies it
+			}
+		})
 		time.Sleep(70 * time.Second)
 		synctest.Wait()
-		p.onRow = nil
+		p.set(func(p *place) { p.onRow = nil })
 		k := p.last()
 		if k == nil || len(k.rows) != 51 {
 			t.Fatalf("the checkpoint is %+v", k)
@@ -368,36 +370,35 @@ func TestACheckpointIsOneStateWhateverIsAppliedMeanwhile(t *testing.T) {
 			t.Errorf("only %d rows: the engine was held up", got)
 		}
 		// A process that was killed: this is all that is left.
-		p.done = p.done[:1]
-		p.noWrite = errors.New("no more")
+		p.set(func(p *place) { p.done, p.noWrite = p.done[:1], errors.New("no more") })
 		r.restart("e", "d")
-		p.noWrite = nil
-		if st := r.eng.Status(); len(p.done) != 1 || st.Checkpoint.Restored {
-			t.Errorf("%d checkpoints", len(p.done))
+		p.set(func(p *place) { p.noWrite = nil })
+		if st := r.eng.Status(); p.count() != 1 || st.Checkpoint.Restored {
+			t.Errorf("%d checkpoints", p.count())
 		}
 		r.start()
 		r.settle()
-		r.wantWarm(uint64(2 * n))
+		r.wantWarm(uint64(2 * n.Load()))
 	})
 }
 
 func TestAWriteThatFailsIsSaidOnceAndStopsNothing(t *testing.T) {
-	var log bytes.Buffer
+	var log logged
 	keeping(t, Config{CheckpointEvery: time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, r *rig, p *place) {
-		p.noWrite = errors.New("no space left")
+		p.set(func(p *place) { p.noWrite = errors.New("no space left") })
 		for range 5 {
 			r.write(emp, 2, "x")
 			time.Sleep(time.Minute)
 		}
 		synctest.Wait()
 		st := r.wantState(Live)
-		if n := strings.Count(log.String(), "level=WARN"); n != 1 || p.begun < 4 {
-			t.Errorf("%d attempts, %d warnings:\n%s", p.begun, n, log.String())
+		if n := strings.Count(log.String(), "level=WARN"); n != 1 || p.attempts() < 4 {
+			t.Errorf("%d attempts, %d warnings:\n%s", p.attempts(), n, log.String())
 		}
 		if st.Checkpoint.LastError == nil || st.Checkpoint.LastErrorAt.IsZero() || !st.Checkpoint.Written.IsZero() {
 			t.Errorf("%+v", st.Checkpoint)
 		}
-		p.noWrite = nil
+		p.set(func(p *place) { p.noWrite = nil })
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		if st := r.eng.Status(); st.Checkpoint.LastError != nil || st.Checkpoint.Written.IsZero() || !strings.Contains(log.String(), "written again") {
@@ -411,22 +412,22 @@ func TestCloseWhileACheckpointIsWrittenWritesTheLastState(t *testing.T) {
 		for i := range 50 {
 			r.write(emp, i, "old")
 		}
-		p.onRow = func() { time.Sleep(time.Second) }
+		p.set(func(p *place) { p.onRow = func() { time.Sleep(time.Second) } })
 		time.Sleep(80 * time.Second)
 		r.write(emp, 60, "last")
 		r.settle()
-		if len(p.done) != 0 || p.begun != 1 {
-			t.Fatalf("%d begun, %d done", p.begun, len(p.done))
+		if done, begun := p.completed(); done != 0 || begun != 1 {
+			t.Fatalf("%d begun, %d done", begun, done)
 		}
 		closed := make(chan error)
 		go func() { closed <- r.eng.Close(context.Background()) }()
 		time.Sleep(2 * time.Second)
-		p.onRow = nil
+		p.set(func(p *place) { p.onRow = nil })
 		if err := <-closed; err != nil {
 			t.Error(err)
 		}
-		if len(p.done) != 1 || len(p.done[0].rows) != 52 {
-			t.Errorf("%d checkpoints, %+v", len(p.done), p.last())
+		if p.count() != 1 || len(p.last().rows) != 52 {
+			t.Errorf("%d checkpoints, %+v", p.count(), p.last())
 		}
 		r.restart("e", "d")
 		r.start()
@@ -437,13 +438,13 @@ func TestCloseWhileACheckpointIsWrittenWritesTheLastState(t *testing.T) {
 
 func TestCloseDoesNotWaitForItsCheckpointLongerThanItIsTold(t *testing.T) {
 	keeping(t, Config{}, func(t *testing.T, r *rig, p *place) {
-		p.onRow = func() { time.Sleep(time.Minute) }
+		p.set(func(p *place) { p.onRow = func() { time.Sleep(time.Minute) } })
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		if err := r.eng.Close(ctx); !errors.Is(err, context.DeadlineExceeded) {
 			t.Error(err)
 		}
-		if len(p.done) != 0 {
+		if p.count() != 0 {
 			t.Error("it was written all the same")
 		}
 	})
@@ -455,8 +456,8 @@ func TestATableWithARowThatCannotBeWrittenIsLeftOutAndLoaded(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		st := r.eng.Status()
-		if len(p.done) != 1 || len(st.Checkpoint.Without) != 1 || !strings.Contains(st.Checkpoint.Without[0], emp+": ") || !strings.Contains(st.Checkpoint.Without[0], "key 5") {
-			t.Fatalf("%d checkpoints, %+v", len(p.done), st.Checkpoint)
+		if p.count() != 1 || len(st.Checkpoint.Without) != 1 || !strings.Contains(st.Checkpoint.Without[0], emp+": ") || !strings.Contains(st.Checkpoint.Without[0], "key 5") {
+			t.Fatalf("%d checkpoints, %+v", p.count(), st.Checkpoint)
 		}
 		r.restart("e", "d")
 		r.start()
@@ -477,8 +478,8 @@ func TestNoCheckpointIsWrittenOfAPositionThatIsWorthless(t *testing.T) {
 		time.Sleep(10 * time.Second)
 		r.restart("e", "d")
 		r.cameBack()
-		if len(p.done) > 1 {
-			t.Errorf("%d checkpoints", len(p.done))
+		if p.count() > 1 {
+			t.Errorf("%d checkpoints", p.count())
 		}
 		r.start()
 		r.settle()
