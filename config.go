@@ -59,6 +59,21 @@ type Config struct {
 	Retention time.Duration
 	// RetentionRows is how many events may stay at the most. Default: any number.
 	RetentionRows int64
+	// Checkpoint is a directory in which the node keeps its tables and its
+	// position while it is away, in one file that belongs to Name, which must be
+	// given. Start begins with it and asks Postgres for what was missed since;
+	// where it is no longer good the tables are loaded, and the log and the status
+	// say why. The file holds rows: it and the directory are for this user
+	// only. A table that WithRow reads needs WithEncode. Default: none.
+	Checkpoint string
+	// CheckpointEvery is the time between two checkpoints while the node runs;
+	// Close writes one more. Nothing waits for them. Negative: only Close
+	// does. Default 5 min.
+	CheckpointEvery time.Duration
+	// MaxLoads is how many nodes may load all of their tables at a time, in the
+	// whole database, those with this schema and a limit of their own. The others
+	// wait, for as long as it takes, and their status says for whom. Negative: no limit. Default 2.
+	MaxLoads int
 	// Logger hears of loads, outages and recoveries. Default slog.Default().
 	Logger *slog.Logger
 	// OnCut is called after each published cut, on the node's own goroutine,
@@ -75,6 +90,7 @@ func (c Config) withDefaults() Config {
 		c.Name = host + "-" + itoa(os.Getpid())
 	}
 	c.Schema = cmp.Or(c.Schema, "lockstep")
+	c.MaxLoads = cmp.Or(c.MaxLoads, 2)
 	c.Register = cmp.Or(c.Register, 5*time.Second)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
 	if c.Logger == nil {

@@ -69,12 +69,14 @@ var arrows = map[string][]string{
 	"outbox/rowjson":  {},
 	"cache":           {},
 	"replay":          {"outbox", "cache", "internal/line"},
-	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line"},
+	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line", "internal/checkpoint"},
 	"locksteptest":    {"", "replay", "outbox", "internal/bridge"},
 	"internal/bridge": {"replay", "outbox"},
 	"internal/rowmap": {},
 	"internal/psql":   {},
 	"internal/line":   {},
+
+	"internal/checkpoint": {},
 }
 
 func TestArrowsBetweenPackagesPointOneWay(t *testing.T) {

@@ -65,14 +65,20 @@ func (t *Table[K, T]) want(have []outbox.ColumnInfo) ([]string, error) {
 	return names, nil
 }
 
-// bind ties the table to the log.
-func (t *Table[K, T]) bind(eq *comparer) replay.Table {
+// bind ties the table to the log, and to checkpoints if there are to be any.
+func (t *Table[K, T]) bind(eq *comparer, checkpoints bool) replay.Table {
 	b := &replay.Binding[K, T]{Table: t.cache.Load(), Key: t.key, Row: t.scan()}
 	switch {
 	case t.same != nil:
 		b.Equal = t.same
 	case t.values() != nil:
 		b.Equal = func(x, y T) bool { return t.equal(eq, x, y) }
+	}
+	if checkpoints {
+		if t.ownCode() {
+			_, _ = executable() // now: its file may be replaced while it runs; the error comes with the codec
+		}
+		b.Codec = func() (replay.Codec[T], error) { return t.codec(eq.types) }
 	}
 	return b
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/pglockstep/lockstep/cache"
 	"github.com/pglockstep/lockstep/internal/bridge"
+	"github.com/pglockstep/lockstep/internal/checkpoint"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
@@ -42,6 +43,9 @@ type Node struct {
 func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTable) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), pool: pool, tables: tables}
 	good, mistakes := n.claim()
+	if cfg.Checkpoint != "" && cfg.Name == "" {
+		mistakes = errors.Join(mistakes, errors.New("lockstep: Config.Checkpoint without Config.Name: the default name is another one for each process, and no checkpoint would be found again"))
+	}
 	err := n.startOn(ctx, good, mistakes)
 	if err != nil {
 		n.release(good)
@@ -113,7 +117,7 @@ func (n *Node) start(ctx context.Context, src replay.Source, types *pgtype.Map) 
 	bindings := make([]replay.Table, len(n.tables))
 	eq := &comparer{types: types}
 	for i, t := range n.tables {
-		caches[i], bindings[i] = t.cached(), t.bind(eq)
+		caches[i], bindings[i] = t.cached(), t.bind(eq, n.cfg.Checkpoint != "" && n.writer == nil)
 	}
 	store, err := cache.NewStore(cache.Options{
 		MaxLag: n.cfg.MaxLag, CoalesceAfter: n.cfg.CoalesceAfter, DetectMutation: n.cfg.DetectMutation,
@@ -122,9 +126,12 @@ func (n *Node) start(ctx context.Context, src replay.Source, types *pgtype.Map) 
 		return fmt.Errorf("lockstep: %w", err)
 	}
 	n.store = store
-	rc := replay.Config{Beat: n.cfg.Beat, MaxStale: n.cfg.MaxStale, MaxBytes: n.cfg.MaxBytes, Logger: n.cfg.Logger, OnCut: n.cfg.OnCut}
+	rc := replay.Config{Beat: n.cfg.Beat, MaxStale: n.cfg.MaxStale, MaxBytes: n.cfg.MaxBytes, MaxLoads: max(0, n.cfg.MaxLoads), Logger: n.cfg.Logger, OnCut: n.cfg.OnCut}
 	if n.writer != nil { // nobody is spared by waiting for a fake
 		rc.BackoffMin, rc.BackoffMax = time.Millisecond, time.Millisecond
+	}
+	if n.cfg.Checkpoint != "" && n.writer == nil { // locksteptest's rows have no columns
+		rc.Checkpoints, rc.CheckpointEvery = checkpoints{checkpoint.New(n.cfg.Checkpoint, n.cfg.Name)}, n.cfg.CheckpointEvery
 	}
 	if n.engine, err = replay.New(store, src, bindings, rc); err != nil {
 		return fmt.Errorf("lockstep: %w", err)

@@ -43,7 +43,8 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Fetches: s.Fetches, Cuts: s.Cuts, Events: s.Events, Passed: s.Passed, Skipped: s.Skipped,
 		OutOfOrder: s.OutOfOrder, Rereads: s.Rereads, Unrung: s.Unrung, Sessions: s.Sessions, Failures: s.Failures,
 		Replays: s.Replays, EventsReplayed: s.EventsReplayed, Resyncs: s.Resyncs, Reloads: s.Reloads,
-		Loads: []loadJSON{}, Tables: []tableJSON{}, LastError: text(s.LastError), LastErrorAt: s.LastErrorAt,
+		Checkpoint: checkpointOf(s.Checkpoint),
+		Loads:      []loadJSON{}, Tables: []tableJSON{}, LastError: text(s.LastError), LastErrorAt: s.LastErrorAt,
 	}
 	for _, l := range s.Loads {
 		w.Loads = append(w.Loads, loadJSON{l.At, l.Took.Seconds(), l.Reason, l.Detail, l.Tables, l.Rows})
@@ -62,36 +63,37 @@ func text(err error) string {
 }
 
 type statusJSON struct {
-	Name           string      `json:"name"`
-	State          State       `json:"state"`
-	Since          time.Time   `json:"since,omitzero"`
-	Reason         string      `json:"reason,omitempty"`
-	History        string      `json:"history"`
-	Position       Position    `json:"position"`
-	AppliedSeq     int64       `json:"applied_seq"`
-	HandedOutSeq   int64       `json:"handed_out_seq"`
-	LastFetch      time.Time   `json:"last_fetch,omitzero"`
-	Staleness      float64     `json:"staleness_seconds"`
-	Bell           string      `json:"bell"`
-	Gaps           gapsJSON    `json:"gaps"`
-	Fetches        uint64      `json:"fetches"`
-	Cuts           uint64      `json:"cuts"`
-	Events         uint64      `json:"events"`
-	Passed         uint64      `json:"passed"`
-	Skipped        uint64      `json:"skipped"`
-	OutOfOrder     uint64      `json:"out_of_order"`
-	Rereads        uint64      `json:"rereads"`
-	Unrung         uint64      `json:"unrung"`
-	Sessions       uint64      `json:"sessions"`
-	Failures       uint64      `json:"failures"`
-	Replays        uint64      `json:"replays"`
-	EventsReplayed uint64      `json:"events_replayed"`
-	Resyncs        uint64      `json:"resyncs"`
-	Reloads        uint64      `json:"reloads"`
-	Loads          []loadJSON  `json:"loads"`
-	Tables         []tableJSON `json:"tables"`
-	LastError      string      `json:"last_error,omitempty"`
-	LastErrorAt    time.Time   `json:"last_error_at,omitzero"`
+	Name           string          `json:"name"`
+	State          State           `json:"state"`
+	Since          time.Time       `json:"since,omitzero"`
+	Reason         string          `json:"reason,omitempty"`
+	History        string          `json:"history"`
+	Position       Position        `json:"position"`
+	AppliedSeq     int64           `json:"applied_seq"`
+	HandedOutSeq   int64           `json:"handed_out_seq"`
+	LastFetch      time.Time       `json:"last_fetch,omitzero"`
+	Staleness      float64         `json:"staleness_seconds"`
+	Bell           string          `json:"bell"`
+	Gaps           gapsJSON        `json:"gaps"`
+	Fetches        uint64          `json:"fetches"`
+	Cuts           uint64          `json:"cuts"`
+	Events         uint64          `json:"events"`
+	Passed         uint64          `json:"passed"`
+	Skipped        uint64          `json:"skipped"`
+	OutOfOrder     uint64          `json:"out_of_order"`
+	Rereads        uint64          `json:"rereads"`
+	Unrung         uint64          `json:"unrung"`
+	Sessions       uint64          `json:"sessions"`
+	Failures       uint64          `json:"failures"`
+	Replays        uint64          `json:"replays"`
+	EventsReplayed uint64          `json:"events_replayed"`
+	Resyncs        uint64          `json:"resyncs"`
+	Reloads        uint64          `json:"reloads"`
+	Checkpoint     *checkpointJSON `json:"checkpoint,omitempty"`
+	Loads          []loadJSON      `json:"loads"`
+	Tables         []tableJSON     `json:"tables"`
+	LastError      string          `json:"last_error,omitempty"`
+	LastErrorAt    time.Time       `json:"last_error_at,omitzero"`
 }
 
 // gapsJSON has the fields of replay.GapStats, which converts to it.
@@ -102,6 +104,30 @@ type gapsJSON struct {
 	Replayed  uint64 `json:"replayed"`
 	Reloaded  uint64 `json:"reloaded"`
 	Misjudged uint64 `json:"misjudged"`
+}
+
+type checkpointJSON struct {
+	Restored    bool      `json:"restored"`
+	At          time.Time `json:"at,omitzero"`
+	Refused     string    `json:"refused,omitempty"`
+	Written     time.Time `json:"written,omitzero"`
+	Position    Position  `json:"position"`
+	Bytes       int64     `json:"bytes"`
+	Without     []string  `json:"without,omitempty"`
+	LastError   string    `json:"last_error,omitempty"`
+	LastErrorAt time.Time `json:"last_error_at,omitzero"`
+}
+
+// checkpointOf is nil where nothing is known of checkpoints: mostly none are kept.
+func checkpointOf(c replay.CheckpointStatus) *checkpointJSON {
+	j := &checkpointJSON{
+		Restored: c.Restored, At: c.At, Refused: c.Refused, Written: c.Written, Position: c.Position,
+		Bytes: c.Bytes, Without: c.Without, LastError: text(c.LastError), LastErrorAt: c.LastErrorAt,
+	}
+	if !j.Restored && j.At.IsZero() && j.Refused == "" && j.Written.IsZero() && j.LastError == "" {
+		return nil
+	}
+	return j
 }
 
 type loadJSON struct {

@@ -31,7 +31,7 @@ type AnyTable interface {
 	release()
 	cached() cache.AnyTable
 	spec() outbox.TableSpec
-	bind(eq *comparer) replay.Table
+	bind(eq *comparer, checkpoints bool) replay.Table
 	attach(n *Node, index int)
 	keyOf(row any) any
 }

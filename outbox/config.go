@@ -76,6 +76,7 @@ type TableSpec struct {
 type ColumnInfo struct {
 	Name      string
 	OID       uint32 // of its type
+	Format    int16  // in which a load brings it and its events are decoded: pgx.TextFormatCode, pgx.BinaryFormatCode
 	KeyPlace  int    // its place in the primary key, from 1; 0: not part of it
 	Generated bool   // computed by Postgres: never written
 	Identity  bool   // GENERATED ALWAYS AS IDENTITY: no UPDATE may set it, and an INSERT only OVERRIDING SYSTEM VALUE
@@ -133,7 +134,7 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, events, newest, missing, describe, fingerprints string
+	open, header, events, newest, missing, describe, fingerprints, turns string
 }
 
 func loadStatements(schema string) (statements, error) {
@@ -141,7 +142,7 @@ func loadStatements(schema string) (statements, error) {
 	vars := map[string]string{"schema": schema}
 	for file, into := range map[string]*string{
 		"open": &s.open, "header": &s.header, "events": &s.events, "newest": &s.newest,
-		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints,
+		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "turns": &s.turns,
 	} {
 		sql, err := psql.Render(files, "sql/"+file+".sql", vars)
 		if err != nil {

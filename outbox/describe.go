@@ -113,7 +113,8 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	}
 	have := make([]ColumnInfo, len(names))
 	for i, n := range names {
-		have[i] = ColumnInfo{Name: n, OID: types[oids[i]].RowOID(), KeyPlace: slices.Index(key, n) + 1, Generated: generated[i], Identity: identity[i], Required: required[i]}
+		format, _ := types[oids[i]].Format(s.conn.TypeMap()) // a column that cannot be read is refused where it is wanted
+		have[i] = ColumnInfo{Name: n, OID: types[oids[i]].RowOID(), Format: format, KeyPlace: slices.Index(key, n) + 1, Generated: generated[i], Identity: identity[i], Required: required[i]}
 	}
 	want, err := pick(spec, have, key)
 	if err != nil {

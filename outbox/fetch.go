@@ -25,6 +25,9 @@ type Request struct {
 	DrawXid bool
 	// Catalogue asks for Header.Fingerprints, which a reload always brings.
 	Catalogue bool
+	// MaxLoads, where above 0, is how many fetches that ask for it may read tables
+	// at a time, in the whole database; what comes on top is a *BusyError.
+	MaxLoads int
 	// Snapshot, where set, is the name of a snapshot that another transaction has
 	// exported (pg_export_snapshot), to be fetched in instead of a new one: so that
 	// what it brings can be held against what that transaction reads. Whoever

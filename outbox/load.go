@@ -32,6 +32,11 @@ func (f *fetch) load(ctx context.Context) error {
 	if err := f.loadHeader(ctx, problems); err != nil {
 		return fmt.Errorf("outbox: load: %w", err)
 	}
+	if f.req.MaxLoads > 0 {
+		if err := f.turn(ctx); err != nil {
+			return f.rollback(ctx, err)
+		}
+	}
 	if err := f.sink.Begin(&f.header); err != nil {
 		return f.rollback(ctx, err)
 	}

@@ -48,7 +48,9 @@ type Session struct {
 	bell *listener // nil: poll
 	fast *fetcher
 	// pooled: the connection does not keep our settings (connect).
-	pooled bool
+	pooled    bool
+	identity  string
+	schemaOID int64
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
 }
@@ -68,13 +70,14 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 	var oid int64
 	var rings bool
 	err = session.within(ctx, func() (err error) {
-		oid, rings, err = s.admit(ctx, conn)
+		oid, rings, session.identity, err = s.admit(ctx, conn)
 		return err
 	})
 	if err != nil {
 		closeConn(conn)
 		return nil, err
 	}
+	session.schemaOID = oid
 	if err := session.hang(ctx, oid, rings); err != nil {
 		closeConn(conn)
 		return nil, err
@@ -83,33 +86,33 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 }
 
 // admit asks what only needs to be asked once a connection.
-func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, err error) {
+func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, identity string, err error) {
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return 0, false, fmt.Errorf("outbox: ask for recovery: %w", err)
+		return 0, false, "", fmt.Errorf("outbox: ask for recovery: %w", err)
 	}
 	if standby {
-		return 0, false, fmt.Errorf("outbox: %w", ErrStandby)
+		return 0, false, "", fmt.Errorf("outbox: %w", ErrStandby)
 	}
 	var version, minNode int
-	var made, here int64
+	var made, here, database int64
 	var bell string
-	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell)
+	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell, &database)
 	var pgErr *pgconn.PgError
 	if absent := notInstalled(err, s.cfg.Schema); errors.Is(absent, ErrNotInstalled) {
-		return 0, false, fmt.Errorf("outbox: %w", absent)
+		return 0, false, "", fmt.Errorf("outbox: %w", absent)
 	}
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return 0, false, fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+		return 0, false, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
-		return 0, false, fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
+		return 0, false, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
 	case readable(version, minNode) != nil:
-		return 0, false, fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
+		return 0, false, "", fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
 	case made != here:
-		return 0, false, fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
+		return 0, false, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
-	return schemaOID, bell == "notify", nil
+	return schemaOID, bell == "notify", fmt.Sprintf("cluster %d, database %d, schema %d", uint64(here), database, schemaOID), nil
 }
 
 // notInstalled is an error of reading the schema's own tables, as
@@ -146,6 +149,10 @@ func (s *Session) Missing(ctx context.Context, anchors []Anchor) ([]Anchor, erro
 	}
 	return missing, nil
 }
+
+// Identity names the cluster by its system identifier, and the database and the
+// schema by their oids: a position of another one says nothing about this server.
+func (s *Session) Identity() string { return s.identity }
 
 // Close ends both connections and waits until the listener has stopped.
 func (s *Session) Close() {

@@ -46,6 +46,9 @@ type Config struct {
 	// MaxBytes is the memory, as the cache counts it, that the rows may take.
 	// No limit.
 	MaxBytes int64
+	// MaxLoads is how many engines may load all tables at a time, in the whole
+	// database. The others wait for their turn, and say for whom. Any number.
+	MaxLoads int
 	// MaxAnchors bounds the transactions that the anchor holds, 40 bytes each.
 	// An anchor that had to leave one out proves nothing: a new session before
 	// the next release then begins with a resync. 131,072.
@@ -56,6 +59,13 @@ type Config struct {
 	MaxGaps int
 	// KeepLoads is how many loads Status remembers. 16.
 	KeepLoads int
+	// Checkpoints is where the tables and their position are kept while the engine
+	// is closed. The engine starts from what it finds there where that is still
+	// good, and closes it when it ends. None.
+	Checkpoints Checkpoints
+	// CheckpointEvery is the time between two checkpoints while the engine runs;
+	// one more is written by Close. Negative: only by Close. 5 min.
+	CheckpointEvery time.Duration
 	// Logger hears of loads, failures and recoveries. Silence.
 	Logger *slog.Logger
 	// OnCut is called on the engine's own goroutine after a cut was published
@@ -93,10 +103,14 @@ func (c Config) withDefaults() (Config, error) {
 	duration("RetryMax", &c.RetryMax, max(5*time.Minute, c.RetryMin))
 	duration("QuickEvery", &c.QuickEvery, 10*time.Millisecond)
 	duration("QuickFor", &c.QuickFor, 2*time.Second)
+	number("MaxLoads", &c.MaxLoads, 0)
 	number("MaxFetchRate", &c.MaxFetchRate, 250)
 	number("MaxAnchors", &c.MaxAnchors, 1<<17)
 	number("MaxGaps", &c.MaxGaps, 1<<16)
 	number("KeepLoads", &c.KeepLoads, 16)
+	if c.CheckpointEvery == 0 {
+		c.CheckpointEvery = 5 * time.Minute
+	}
 	if c.MaxBytes < 0 {
 		bad = append(bad, fmt.Errorf("replay: Config.MaxBytes is %d, which is negative", c.MaxBytes))
 	}

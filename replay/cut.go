@@ -96,6 +96,9 @@ func (c *cut) Begin(h *outbox.Header) error {
 		return c.refuse(err)
 	}
 	c.checkDrift()
+	if c.p.warm != nil {
+		return c.thaw()
+	}
 	return nil
 }
 
@@ -142,6 +145,10 @@ func (c *cut) trimmed() *resyncError {
 // explain finds the root of a missing anchor: what was trimmed, or belongs to
 // another history, is missing as well.
 func (c *cut) explain() {
+	if c.p.doubt != nil {
+		c.explainDoubt()
+		return
+	}
 	if c.p.kind != resync || c.p.reason != AnchorMissing {
 		return
 	}

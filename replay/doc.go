@@ -1,4 +1,4 @@
-// Package replay moves a cache along the log: cold load, follow, catch up, resync.
+// Package replay moves a cache along the log: cold load, follow, catch up, checkpoint, resync.
 //
 // There is one code path. Following live is replay of a short cut, catching up
 // after an outage is replay of a long one, and a load is a cut that brings
@@ -32,4 +32,8 @@
 //  10. A load or a cut that would exceed Config.MaxBytes is refused by name
 //     and leaves the cache as it was.
 //  11. Close leaves no goroutine, and nobody waiting.
+//  12. A checkpoint is one published state with the accounts that go with its
+//     position. It is believed only as far as the server vouches for it, and
+//     becomes visible in one step with what was missed since, once its file was
+//     read to the end; else everything is loaded, and the reason said.
 package replay

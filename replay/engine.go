@@ -98,9 +98,10 @@ func (e *Engine) Start(ctx context.Context) error {
 		}
 		return err
 	case <-ctx.Done():
+		reason := e.Status().Reason
 		cancel()
 		<-e.done
-		return fmt.Errorf("replay: start: %w", context.Cause(ctx))
+		return fmt.Errorf("replay: start: %w (%s)", context.Cause(ctx), reason)
 	}
 }
 

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/pglockstep/lockstep/outbox"
 )
 
 // advance makes one cut: it fetches until what came can be published, each
@@ -12,8 +14,16 @@ import (
 // is repeated has added a table to what is read again, to what is loaded, or
 // to what is broken, so the attempts are bounded.
 func (l *loop) advance(ctx context.Context, sess Session, p *plan) error {
+	var t turns
 	for {
 		c, err := l.attempt(ctx, sess, p)
+		var busy *outbox.BusyError
+		if errors.As(err, &busy) {
+			if err := t.awaitTurn(ctx, l, sess, p, busy); err != nil {
+				return l.failed(p.op(), err)
+			}
+			continue
+		}
 		if err != nil {
 			return err
 		}
@@ -103,6 +113,9 @@ func (c *cut) finish() error {
 	}
 	if c.p.kind == firstLoad && len(bad) > 0 {
 		return errors.Join(bad...)
+	}
+	if c.p.warm != nil && len(bad) > 0 {
+		return &refusal{errors.Join(bad...).Error()} // the load says it in full
 	}
 	if c.again {
 		return nil

@@ -34,6 +34,12 @@ type loop struct {
 	lastDraw   time.Time
 	pace       pace
 
+	began    time.Time // the fetch of the last cut; zero: none was published
+	identity string    // of the database that the position belongs to
+	warm     *warm     // the checkpoint that the first session is to begin with
+	cold     string    // why there is none, for the load that takes its place
+	ckpt     checkpointing
+
 	pending  *resyncError  // the position is known to be worthless
 	failures int           // sessions ended by an error since a fetch last moved the position on
 	stalls   int           // catch-ups and loads given up since a fetch last completed
@@ -56,13 +62,21 @@ func newLoop(e *Engine, first chan<- error) *loop {
 		tables: make([]tableState, len(e.tables)),
 		look:   time.Millisecond,
 	}
-	l.gaps.max, l.anchor.max = e.cfg.MaxGaps, e.cfg.MaxAnchors
+	l.forget()
 	return l
+}
+
+// forget puts the accounts back to where nothing is loaded.
+func (l *loop) forget() {
+	l.pos, l.history, l.horizon, l.applied, l.identity = outbox.Position{}, uuid.UUID{}, 0, 0, ""
+	l.gaps, l.anchor = gaps{max: l.cfg.MaxGaps}, anchor{max: l.cfg.MaxAnchors}
+	clear(l.tables)
 }
 
 // follow fetches whenever there is a reason to, until the session fails.
 func (l *loop) follow(ctx context.Context, sess Session) error {
 	for {
+		l.keepCheckpoint(ctx)
 		why, err := l.wait(ctx, sess)
 		if err == nil {
 			why, err = l.restrain(ctx, sess, why)

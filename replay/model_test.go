@@ -65,13 +65,25 @@ type world struct {
 	rnd  *rand.Rand
 	open []*fakeTx
 	n    int
+	off  bool // no engine runs
 }
 
 // history runs one random history and returns the engine's last word on it.
 func history(t *testing.T, seed uint64, faults bool) (st Status) {
+	return historyWith(t, seed, faults, nil)
+}
+
+// historyWith is history with restarts now and then, if the tally of them is given.
+func historyWith(t *testing.T, seed uint64, faults bool, again *restarts) (st Status) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := &world{rig: newRig(t, Config{KeepLoads: 1000, CatalogueEvery: 300 * time.Millisecond}), rnd: rand.New(rand.NewPCG(seed, 0))}
+		if again != nil {
+			w.cfg.Checkpoints, w.cfg.CheckpointEvery = &again.place, 500*time.Millisecond
+			again.done = nil
+			w.store.Close()
+			w.renew("e", "d")
+		}
 		for range 10 {
 			w.step()
 		}
@@ -81,6 +93,9 @@ func history(t *testing.T, seed uint64, faults bool) (st Status) {
 			w.step()
 			if faults && w.rnd.IntN(12) == 0 {
 				w.fault()
+			}
+			if again != nil && w.rnd.IntN(20) == 0 {
+				w.again(again)
 			}
 			w.idle()
 		}
@@ -218,6 +233,10 @@ func (w *world) crash() {
 // catalogue is compared, so the table is not compared until then.
 func (w *world) alter() {
 	table := []string{emp, dept}[w.rnd.IntN(2)]
+	if w.off {
+		w.db.alter(table, func(v string) string { return v + "'" })
+		return
+	}
 	w.leaveOut(table, true)
 	w.db.alter(table, func(v string) string { return v + "'" })
 	w.cameBack()

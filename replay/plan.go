@@ -36,9 +36,12 @@ type plan struct {
 	detail    string
 	tables    []tablePlan
 	draw      bool
+	maxLoads  int // of Config, where the plan loads everything
 	catalogue bool
-	ordinal   uint64 // of the last attempt
-	rung      bool   // a ring came before the last attempt began
+	ordinal   uint64       // of the last attempt
+	warm      *warm        // the cut begins with the rows of a checkpoint
+	doubt     *resyncError // why the checkpoint's position is worthless: this load takes its place
+	rung      bool         // a ring came before the last attempt began
 }
 
 type tablePlan struct {
@@ -66,7 +69,7 @@ func (p *plan) load(table int, reason Reason, detail string) {
 func (p *plan) request(from outbox.Position) outbox.Request {
 	req := outbox.Request{From: from, DrawXid: p.draw, Catalogue: p.catalogue}
 	if p.full() {
-		req.From = outbox.Position{}
+		req.From, req.MaxLoads = outbox.Position{}, p.maxLoads
 	}
 	for i, t := range p.tables {
 		switch {

@@ -14,14 +14,14 @@ import (
 // no row and publishes nothing, but what it has learnt is kept: that nothing
 // happened until its snapshot, and which transactions are no longer in flight.
 func (l *loop) publish(c *cut, sess Session) {
-	l.pos, l.history = c.position(), c.h.History
+	l.pos, l.history, l.identity, l.began = c.position(), c.h.History, sess.Identity(), c.h.Began
 	// Transactions below the snapshot's xmin had ended: their events, trimmed
 	// or not, are in what has been read.
 	l.horizon = min(c.h.Horizon, c.h.Snapshot.Xmin())
 	news := l.settle(c)
 	l.settleTables(c)
 	info := l.info(c)
-	published := c.found() || len(c.loaded) > 0
+	published := c.found() || len(c.loaded) > 0 || c.p.warm != nil
 	if published {
 		c.writer().Publish(info)
 		c.w = nil
@@ -34,6 +34,7 @@ func (l *loop) publish(c *cut, sess Session) {
 		l.pending = nil
 	}
 	l.report(c, info, published)
+	l.thawed()
 	if published && l.cfg.OnCut != nil {
 		l.cfg.OnCut(info)
 	}
@@ -106,7 +107,7 @@ func (l *loop) settleTables(c *cut) {
 func (l *loop) info(c *cut) CutInfo {
 	info := CutInfo{
 		Position: l.pos, Snapshot: c.h.Snapshot, History: l.history,
-		LastSeq: c.h.LastSeq, Events: int(c.events), Replay: c.p.kind == catchUp,
+		LastSeq: c.h.LastSeq, Events: int(c.events), Replay: c.p.kind == catchUp, Checkpoint: c.p.warm != nil,
 		Began: c.h.Began, At: time.Now(),
 	}
 	for _, i := range c.loaded {
@@ -143,6 +144,7 @@ func (l *loop) report(c *cut, info CutInfo, published bool) {
 		st.Resyncs++
 	}
 	l.reportTables(c, info.At)
+	l.reportThawed(c, info.At)
 	if l.e.sh.state != Closed {
 		l.e.sh.enter(Live, "", info.At)
 	}

@@ -17,11 +17,18 @@ import (
 // which is the way a node comes back after an outage.
 func (l *loop) run(ctx context.Context) {
 	defer close(l.e.done)
+	defer l.endCheckpoints()
 	defer l.end()
+	l.findCheckpoint()
 	for ctx.Err() == nil {
 		err := l.session(ctx)
 		if ctx.Err() != nil {
 			return
+		}
+		var no *refusal
+		if errors.As(err, &no) {
+			l.refuse(no.why)
+			continue
 		}
 		if l.first != nil {
 			l.fail(err)
@@ -80,8 +87,11 @@ func (l *loop) session(ctx context.Context) error {
 
 // join brings the cache to where a new session's server is.
 func (l *loop) join(ctx context.Context, sess Session) error {
+	if l.warm != nil {
+		return l.joinWarm(ctx, sess)
+	}
 	if l.pos.IsZero() {
-		return l.advance(ctx, sess, l.planLoad(firstLoad, FirstLoad, ""))
+		return l.advance(ctx, sess, l.planLoad(firstLoad, FirstLoad, l.cold))
 	}
 	why := l.pending
 	if why == nil {
@@ -129,7 +139,7 @@ func (l *loop) prove(ctx context.Context, sess Session) (*resyncError, error) {
 }
 
 func (l *loop) planLoad(k kind, reason Reason, detail string) *plan {
-	p := &plan{kind: k, cause: byAsk, reason: reason, detail: detail, catalogue: true, tables: make([]tablePlan, len(l.tables))}
+	p := &plan{kind: k, cause: byAsk, reason: reason, detail: detail, catalogue: true, maxLoads: l.cfg.MaxLoads, tables: make([]tablePlan, len(l.tables))}
 	for i := range p.tables {
 		p.load(i, reason, detail)
 	}
@@ -140,7 +150,8 @@ func (l *loop) planLoad(k kind, reason Reason, detail string) *plan {
 func (l *loop) failed(op string, err error) error {
 	var placed *Error
 	var again *resyncError
-	if errors.As(err, &placed) || errors.As(err, &again) {
+	var no *refusal
+	if errors.As(err, &placed) || errors.As(err, &again) || errors.As(err, &no) {
 		return err
 	}
 	return &Error{Op: op, Position: l.pos, Err: err}

@@ -17,7 +17,8 @@ type Source interface {
 }
 
 // Session is one life of the connections to the log. Its methods are called
-// by one goroutine, and never again after one of them has failed, but for Close.
+// by one goroutine, and never again after one of them has failed, but for Close,
+// or where the failure was an *outbox.BusyError.
 type Session interface {
 	// Rings tells that there may be something to fetch. It is a hint: it may
 	// come late, twice, forged or not at all. It is never closed.
@@ -26,6 +27,9 @@ type Session interface {
 	Lost() <-chan struct{}
 	// Bell names the doorbell in use: "notify", "poll".
 	Bell() string
+	// Identity names the server's cluster, database and schema: a position of
+	// another one says nothing about this one.
+	Identity() string
 	// Missing returns those of the anchors that the outbox does not hold with
 	// the same transaction id, sequence number and time.
 	Missing(ctx context.Context, anchors []outbox.Anchor) ([]outbox.Anchor, error)

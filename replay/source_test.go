@@ -24,11 +24,13 @@ type script struct {
 	down     error
 	deaf     bool // rings reach nobody
 	bell     string
+	other    string        // makes it another database
 	delay    time.Duration // of every fetch, after its snapshot was taken
 	trickle  time.Duration // before every row
 	rewind   func(outbox.Position) outbox.Position
 	problems map[int]error
 	badRows  map[int]bool // loads of these tables bring rows that cannot be read
+	busy     int          // so many loads find no turn
 	noReread error        // what a fetch fails with that is to read rows by key
 	twice    bool         // bring what the position covers as well
 	during   func()       // runs after the snapshot of the next fetch was taken
@@ -122,6 +124,12 @@ func (db *fakeDB) cutOff() {
 func (s *fakeSession) Rings() <-chan struct{} { return s.rings }
 func (s *fakeSession) Lost() <-chan struct{}  { return s.lost }
 func (s *fakeSession) Close()                 { s.closed.Store(true) }
+func (s *fakeSession) Identity() string {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	return "the fake" + s.db.other
+}
+
 func (s *fakeSession) Bell() string {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
@@ -148,7 +156,7 @@ func (s *fakeSession) call(name string, f func() error) error {
 	if err == nil {
 		err = f()
 	}
-	if err != nil {
+	if busy := new(outbox.BusyError); err != nil && !errors.As(err, &busy) {
 		s.failed.Store(true)
 	}
 	return err
@@ -187,6 +195,9 @@ func (db *fakeDB) missing(anchors []outbox.Anchor) (missing []outbox.Anchor) {
 func (s *fakeSession) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
 	return s.call("Fetch", func() error {
 		f := s.db.read(req)
+		if req.MaxLoads > 0 && s.db.busyFor() {
+			return fmt.Errorf("the fake: %w", &outbox.BusyError{Limit: req.MaxLoads, Holders: []string{"web-7"}})
+		}
 		if len(req.Reread) > 0 && f.noReread != nil {
 			return f.noReread
 		}
@@ -196,6 +207,14 @@ func (s *fakeSession) Fetch(ctx context.Context, req outbox.Request, sink outbox
 		}
 		return f.bring(ctx, sink)
 	})
+}
+
+// busyFor reports whether the load finds no turn.
+func (db *fakeDB) busyFor() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.busy--
+	return db.busy >= 0
 }
 
 func pass(ctx context.Context, d time.Duration) error {

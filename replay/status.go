@@ -92,9 +92,11 @@ type CutInfo struct {
 	Events   int   // events applied to followed tables
 	Loaded   []string
 	Reason   Reason // of the load of all tables that this cut is, else empty
-	Replay   bool   // the cut caught up after a reconnect
-	Began    time.Time
-	At       time.Time
+	Replay   bool   // the cut caught up after a reconnect, or from a checkpoint
+	// Checkpoint says that the cut is the first and began with the rows of a checkpoint.
+	Checkpoint bool
+	Began      time.Time
+	At         time.Time
 }
 
 // Status is the engine's own account at the moment of the call. Counters count
@@ -124,14 +126,32 @@ type Status struct {
 
 	Sessions       uint64 // opened
 	Failures       uint64 // calls of the source that failed, bells lost included
-	Replays        uint64 // reconnects that caught up without a load
+	Replays        uint64 // reconnects that caught up without a load, and a start from a checkpoint
 	EventsReplayed uint64 // events in them
 	Resyncs        uint64 // loads of all tables after the first, but for Requested ones
 	Reloads        uint64 // loads of one or some tables
 	Loads          []Load // the last Config.KeepLoads, oldest first
 
+	Checkpoint CheckpointStatus
+
 	Tables      []TableStatus
 	LastError   error // of the source or of a load; it stays when all is well again
+	LastErrorAt time.Time
+}
+
+// CheckpointStatus tells what became of the checkpoint that the engine found,
+// and of those that it writes. It is zero where none are kept.
+type CheckpointStatus struct {
+	Restored bool      // the engine began with one: what was missed since is in EventsReplayed
+	At       time.Time // of the one that it found: when its rows were as they are in it
+	Refused  string    // why that was not used; empty if it was, or there was none
+
+	Written  time.Time       // when the last one was complete; zero: none was since Start
+	Position outbox.Position // of the last one
+	Bytes    int64           // of its file
+	Without  []string        // what it lacks and will be loaded, each with its reason
+	// LastError is why the last attempt to write one failed; nil after one that did not.
+	LastError   error
 	LastErrorAt time.Time
 }
 
@@ -177,6 +197,7 @@ func (e *Engine) Status() Status {
 	st.State, st.Since, st.Reason = e.sh.state, e.sh.since, e.sh.reason
 	st.Loads = slices.Clone(st.Loads)
 	st.Tables = slices.Clone(st.Tables)
+	st.Checkpoint.Without = slices.Clone(st.Checkpoint.Without)
 	if !st.LastFetch.IsZero() {
 		st.Staleness = max(0, now.Sub(st.LastFetch))
 	}

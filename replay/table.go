@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/jackc/pgx/v5"
@@ -28,7 +29,27 @@ type Table interface {
 	ReplaceRow(row pgx.CollectableRow) error
 	// EndReplace ends it: whatever it did not bring is removed.
 	EndReplace()
+	// Freeze prepares to write the table into a checkpoint, and to read it back
+	// from one, as it is laid out now. An error says why it cannot be in one.
+	Freeze() (Frozen, error)
 }
+
+// Frozen is a table as checkpoints see it.
+type Frozen interface {
+	// Shape names what the encoded rows are made of: the row's type and the
+	// columns. Rows of another shape are never read.
+	Shape() string
+	// Save encodes the rows that the view sees and calls put with each; the bytes
+	// are put's until it returns. ErrUnfit is wrapped where a row cannot be encoded;
+	// other errors are put's. It may run beside the engine.
+	Save(v *cache.View, put func(row []byte) error) error
+	// Thaw reads some encoded rows, on a goroutine of its own. stage stages them,
+	// on the engine's, between BeginReplace and EndReplace of the table.
+	Thaw(rows [][]byte) (stage func() error, err error)
+}
+
+// ErrUnfit is wrapped by the errors of Frozen.Save that say why a row cannot be in a checkpoint.
+var ErrUnfit = errors.New("replay: it cannot be written to a checkpoint")
 
 // Binding ties a cache table to the rows of the log.
 //
@@ -44,8 +65,22 @@ type Binding[K comparable, T any] struct {
 	// Equal tells a load which rows have not changed. Where it is nil, every
 	// row that is loaded again counts as changed.
 	Equal func(a, b T) bool
+	// Codec encodes rows for checkpoints, as the table is laid out when it is
+	// called. An error says why there is none; nil: they are never in one.
+	Codec func() (Codec[T], error)
 
 	load *cache.Replacer[K, T]
+}
+
+// Codec encodes rows and reads them again. Encode and Decode are each used by
+// one goroutine at a time, and may both be in use at once.
+type Codec[T any] struct {
+	// Shape names the type of the rows and all that their encoded form depends on.
+	Shape string
+	// Encode appends an encoded row.
+	Encode func(dst []byte, row T) ([]byte, error)
+	// Decode makes the row that was encoded, as a load would make it.
+	Decode func(src []byte) (T, error)
 }
 
 // Name is the name of the cache table.
@@ -103,4 +138,54 @@ func (b *Binding[K, T]) read(row pgx.CollectableRow) (T, error) {
 		return v, nil
 	}
 	return b.Row(row)
+}
+
+// Freeze implements Table.
+func (b *Binding[K, T]) Freeze() (Frozen, error) {
+	if b.Codec == nil {
+		return nil, errors.New("its rows cannot be encoded")
+	}
+	codec, err := b.Codec()
+	if err != nil {
+		return nil, err
+	}
+	return &frozen[K, T]{b, codec}, nil
+}
+
+type frozen[K comparable, T any] struct {
+	b     *Binding[K, T]
+	codec Codec[T]
+}
+
+func (f *frozen[K, T]) Shape() string { return f.codec.Shape }
+
+func (f *frozen[K, T]) Save(v *cache.View, put func(row []byte) error) error {
+	var buf []byte
+	for k, row := range f.b.Table.At(v).All() {
+		var err error
+		if buf, err = f.codec.Encode(buf[:0], row); err != nil {
+			return fmt.Errorf("%w: the row of key %v: %w", ErrUnfit, k, err)
+		}
+		if err := put(buf); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (f *frozen[K, T]) Thaw(encoded [][]byte) (stage func() error, err error) {
+	rows := make([]T, len(encoded))
+	for i, src := range encoded {
+		if rows[i], err = f.codec.Decode(src); err != nil {
+			return nil, err
+		}
+	}
+	return func() error {
+		for _, row := range rows {
+			if err := f.b.load.Put(f.b.Key(row), row); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, nil
 }

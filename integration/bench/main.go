@@ -43,10 +43,11 @@ var parts = []struct {
 	{"get", get},
 	{"load", load},
 	{"catchup", catchUp},
+	{"restart", restart},
 }
 
 func main() {
-	only := flag.String("only", "", "one part: writes, statements, propagation, get, load, catchup")
+	only := flag.String("only", "", "one part: writes, statements, propagation, get, load, catchup, restart")
 	rounds := flag.Int("rounds", 5, "how often each is measured")
 	span := flag.Duration("span", 2*time.Second, "how long writers write in a round")
 	rows := flag.Int("rows", 1_000_000, "rows of the large tables")

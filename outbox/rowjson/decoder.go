@@ -73,7 +73,7 @@ func NewDecoder(m *pgtype.Map, cols []Column) (*Decoder, error) {
 			errs = append(errs, fmt.Errorf("column %q has no type", c.Name))
 			continue
 		}
-		format, err := formatOf(m, c.Type)
+		format, err := c.Type.Format(m)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("column %q: %w", c.Name, err))
 		}
@@ -104,9 +104,9 @@ func (t *Type) isScalarText() bool {
 	return t.kind == kindScalar || t.kind == kindRange || t.kind == kindMultirange
 }
 
-// formatOf is the format in which a column of type t is handed to m: the one
-// that m prefers, if it can be made from a document.
-func formatOf(m *pgtype.Map, t *Type) (int16, error) {
+// Format is the format in which a column of the type is handed to m: the one
+// that m prefers, if it can be made from a document. The error says why there is none.
+func (t *Type) Format(m *pgtype.Map) (int16, error) {
 	if t.refused != nil {
 		return 0, t.refused
 	}

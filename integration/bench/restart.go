@@ -1,0 +1,67 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/pglockstep/lockstep"
+)
+
+// restart: a node that begins with its checkpoint and has missed changes of 1%
+// of the rows, against one that loads them.
+func restart(ctx context.Context, b *bench) error {
+	if err := b.largeTable(ctx); err != nil {
+		return err
+	}
+	dir, err := os.MkdirTemp("", "lockstep-bench-")
+	if err != nil {
+		return err
+	}
+	defer func() { _ = os.RemoveAll(dir) }() // the process ends
+	// once starts a node and stops it, and tells how long each took.
+	once := func(cfg lockstep.Config) (start, stop time.Duration, s lockstep.Status, err error) {
+		cfg.Register, cfg.CheckpointEvery = -1, -1
+		large := lockstep.NewTable("public.large", func(a account) int { return a.ID })
+		began := time.Now()
+		node, err := lockstep.Start(ctx, b.pool, cfg, large)
+		if err != nil {
+			return 0, 0, s, err
+		}
+		start, began = time.Since(began), time.Now()
+		err = node.Close(ctx)
+		return start, time.Since(began), node.Status(), err
+	}
+	warm := lockstep.Config{Name: "bench", Checkpoint: dir}
+	if _, _, _, err := once(warm); err != nil {
+		return err
+	}
+	var cold, restarted, write series
+	var events, bytes int64
+	for round := range b.rounds {
+		if err := b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round)); err != nil {
+			return err
+		}
+		took, _, _, err := once(lockstep.Config{Name: "bench2"})
+		if err != nil {
+			return err
+		}
+		cold = append(cold, took.Seconds())
+		took, wrote, s, err := once(warm)
+		if err != nil {
+			return err
+		}
+		if !s.Checkpoint.Restored || len(s.Loads) > 0 {
+			return fmt.Errorf("the node did not begin with its checkpoint: %+v", s)
+		}
+		restarted, write = append(restarted, took.Seconds()), append(write, wrote.Seconds())
+		events, bytes = events+int64(s.EventsReplayed), s.Checkpoint.Bytes
+	}
+	line(fmt.Sprintf("seconds to start cold, %d rows", b.rows), cold)
+	line("seconds to start from a checkpoint, 1% missed", restarted)
+	line("start from a checkpoint / start cold", restarted.over(cold))
+	line("seconds to stop, which writes the checkpoint", write)
+	line("bytes of the checkpoint, events replayed", fmt.Sprintf("%d, %d", bytes, events))
+	return nil
+}
