@@ -151,12 +151,9 @@ func (p *process) finish(ctx context.Context) error {
 		return errors.Join(err, e)
 	case <-ctx.Done():
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // where it stands is in its last words
-		select {
-		case <-ended:
-		case <-time.After(5 * time.Second):
-			_ = p.cmd.Process.Kill()
-			<-ended
-		}
+		last := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
+		defer last.Stop()
+		_ = <-ended // it was told to
 		return fmt.Errorf("%s did not end: %w", p.name, context.Cause(ctx))
 	}
 }

@@ -1,0 +1,81 @@
+//go:build unix
+
+package robust
+
+// mutantClaims break what a node says, what writers meet, and the end (G7 to G10), and the witness.
+func mutantClaims() map[string]Mutant {
+	return map[string]Mutant{
+		"a cut goes past what was trimmed": {"G7", func(h *History) bool {
+			n, i := late(h, func(n *NodeHistory, i int) bool { return n.Cuts[i].Events > 0 })
+			if n == nil {
+				return false
+			}
+			for j := range h.Events {
+				e := &h.Events[j]
+				if n.Cuts[i].Snapshot.Covers(e.Xid) && !n.Cuts[i-1].Position.Covers(e.Xid) {
+					e.Gone = n.Cuts[i-1].Position.Xmin() - 1
+					return true
+				}
+			}
+			return false
+		}},
+		"a load of everything is not said": {"G7", func(h *History) bool {
+			for _, n := range h.Nodes {
+				if n.Final != nil {
+					n.Final.Resyncs++
+					return true
+				}
+			}
+			return false
+		}},
+		"live is said while cut off": {"G8", func(h *History) bool {
+			for _, n := range h.Nodes {
+				for _, c := range n.Claims {
+					if c.State == "stale" && behind(h, c) {
+						c.State = "live"
+						return true
+					}
+				}
+			}
+			return false
+		}},
+		"a write fails because of a trigger": {"G9", func(h *History) bool {
+			h.Writes[len(h.Writes)/2].Outcome, h.Writes[len(h.Writes)/2].Code = Failed, "42703"
+			return true
+		}},
+		"a node does not come back": {"G10", func(h *History) bool {
+			for _, n := range h.Nodes {
+				if n.Final != nil {
+					n.Final.State = "stale"
+					return true
+				}
+			}
+			return false
+		}},
+		"a node ends with another row": {"G10", func(h *History) bool {
+			for _, n := range h.Nodes {
+				if n.Final != nil && len(n.Final.Rows) > 0 {
+					n.Final.Rows = n.Final.Rows[1:]
+					return true
+				}
+			}
+			return false
+		}},
+		"a goroutine leaks": {"G10", func(h *History) bool {
+			for _, n := range h.Nodes {
+				if n.Final != nil {
+					n.Final.Leaks = "one"
+					return true
+				}
+			}
+			return false
+		}},
+		"a session is left on the server": {"G10", func(h *History) bool {
+			h.Left = append(h.Left, "session lockstep bell")
+			return true
+		}},
+		"the witness misses a change": {"witness", func(h *History) bool {
+			h.Witness = h.Witness[:len(h.Witness)-1]
+			return true
+		}}}
+}
