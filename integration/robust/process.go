@@ -144,16 +144,20 @@ func (p *process) kill() error {
 // finish lets the node close, and waits until it has ended.
 func (p *process) finish(ctx context.Context) error {
 	err := p.in.Close()
-	ended := make(chan error, 1)
-	go func() { ended <- p.cmd.Wait() }()
+	ended := make(chan struct{})
+	var exit error
+	go func() {
+		defer close(ended)
+		exit = p.cmd.Wait()
+	}()
 	select {
-	case e := <-ended:
-		return errors.Join(err, e)
+	case <-ended:
+		return errors.Join(err, exit)
 	case <-ctx.Done():
 		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // where it stands is in its last words
 		last := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
 		defer last.Stop()
-		_ = <-ended // it was told to
+		<-ended
 		return fmt.Errorf("%s did not end: %w", p.name, context.Cause(ctx))
 	}
 }
