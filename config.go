@@ -70,9 +70,10 @@ type Config struct {
 	// Close writes one more. Nothing waits for them. Negative: only Close
 	// does. Default 5 min.
 	CheckpointEvery time.Duration
-	// MaxLoads is how many nodes may load all of their tables at a time, in the
-	// whole database, those with this schema and a limit of their own. The others
-	// wait, for as long as it takes, and their status says for whom. Negative: no limit. Default 2.
+	// MaxLoads is how many nodes of this database may load all of their tables at
+	// a time. The others wait for their turn, for as long as it takes, and their
+	// status, or the error of a Start that ran out of time, says for whom.
+	// Negative: this node does not wait, nor is it waited for. Default 2.
 	MaxLoads int
 	// Logger hears of loads, outages and recoveries. Default slog.Default().
 	Logger *slog.Logger

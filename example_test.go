@@ -80,6 +80,31 @@ func newCompany() (c company) {
 	return c
 }
 
+func ExampleConfig_checkpoint() { //nolint:testableexamples // it needs a server
+	ctx := context.Background()
+	pool, err := pgxpool.New(ctx, "postgres://localhost/company")
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer pool.Close()
+
+	emp := lockstep.NewTable("public.employees", func(e Employee) uuid.UUID { return e.ID })
+	node, err := lockstep.Start(ctx, pool, lockstep.Config{
+		Name:       "web-1", // the same after a restart: the checkpoint is found by it
+		Checkpoint: "/var/lib/web/lockstep",
+	}, emp)
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer node.Close(ctx) // writes the next one
+
+	if c := node.Status().Checkpoint; c.Restored {
+		fmt.Println("from a checkpoint of", c.At, "and", node.Status().EventsReplayed, "events")
+	} else if c.Refused != "" {
+		fmt.Println("loaded:", c.Refused)
+	}
+}
+
 func ExampleTable_Get() {
 	node := newCompany()
 	defer node.db.Close()
