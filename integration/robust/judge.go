@@ -23,6 +23,7 @@ type Counts struct {
 	Tail       int // cuts of a future that a crash took back: not compared
 	Replays    int // cuts that caught up after a reconnect
 	Loads      int // cuts that loaded something
+	Broken     int // tables in cuts of which the node said that it could not keep them: not compared
 	Events     int // applied events compared one by one
 	Reloaded   int // cuts whose events were not compared, since a table was loaded in them
 	Uncounted  int // cuts of which a subscriber was not told each change
@@ -49,9 +50,9 @@ func (c *Counts) Add(d Counts) {
 }
 
 func (c Counts) String() string {
-	return fmt.Sprintf("%d cuts compared with the tables (%d loads, %d replays; %d cuts of a lost tail passed over), %d events compared one by one (%d cuts with loads and %d coalesced passed over), "+
+	return fmt.Sprintf("%d cuts compared with the tables (%d loads, %d replays; %d cuts of a lost tail passed over, and %d times a table that the node called not kept), %d events compared one by one (%d cuts with loads and %d coalesced passed over), "+
 		"%d claims of being live, %d reads, %d operations on %d registers (%d of unknown outcome), %d commits and %d refused transactions of writers, %d nodes compared in the end",
-		c.Cuts, c.Loads, c.Replays, c.Tail, c.Events, c.Reloaded, c.Uncounted, c.Claims, c.Reads, c.Operations, c.Registers, c.Unknown, c.Commits, c.Refused, c.Finals)
+		c.Cuts, c.Loads, c.Replays, c.Tail, c.Broken, c.Events, c.Reloaded, c.Uncounted, c.Claims, c.Reads, c.Operations, c.Registers, c.Unknown, c.Commits, c.Refused, c.Finals)
 }
 
 // judge collects what the validators find.

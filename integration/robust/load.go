@@ -4,7 +4,9 @@ package robust
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -85,6 +87,15 @@ func readLog(ctx context.Context, tx pgx.Tx, h *History) error {
 		return nil
 	})
 	return err
+}
+
+// keep writes what the server knew beside what the nodes recorded.
+func (h *History) keep(path string) error {
+	text, err := json.Marshal(map[string]any{"Witness": h.Witness, "Events": h.Events, "Crashes": h.Crashes, "Tables": h.Tables, "Left": h.Left})
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, text, 0o600)
 }
 
 // left asks what the nodes left on the server. A backend takes a moment to notice that its client has gone.

@@ -69,6 +69,7 @@ type Cut struct {
 	Loaded   []string
 	Reason   string // of a load of everything
 	Replay   bool
+	Broken   map[string]string // tables that the node said it could not keep, and why
 	// Diff is what a walk over all rows found to differ from the state before, and
 	// has nothing to do with what the node says that it changed.
 	Diff []RowState

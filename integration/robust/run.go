@@ -80,9 +80,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	}
 	if len(report.Violations) == 0 {
 		report.Dir = ""
-		err = os.RemoveAll(dir)
+		return report, os.RemoveAll(dir)
 	}
-	return report, err
+	return report, report.History.keep(filepath.Join(dir, "server.json"))
 }
 
 func (w *world) run(ctx context.Context) (_ *Report, err error) {

@@ -36,10 +36,11 @@ func (j *judge) states(n *NodeHistory) {
 		if len(c.Loaded) > 0 {
 			j.counts.Loads++
 		}
-		if whole || i == len(n.Cuts)-1 {
+		j.counts.Broken += len(c.Broken)
+		if whole || i == len(n.Cuts)-1 || i > 0 && len(n.Cuts[i-1].Broken) > 0 {
 			o.restart(j.h.next(c.Began))
 			o.to(c.Snapshot)
-			if d := differ(have, o.rows()); d != "" {
+			if d := differ(kept(have, c.Broken), kept(o.rows(), c.Broken)); d != "" {
 				j.say("G3", n.Name, "version %d at %v: %s", c.Rev, c.Snapshot, d)
 			}
 			continue
@@ -49,11 +50,25 @@ func (j *judge) states(n *NodeHistory) {
 			touched[rowKey{d.Table, d.ID}] = true
 		}
 		for k := range touched {
-			if want := o.row(k); have[k] != want {
+			if want := o.row(k); have[k] != want && c.Broken[k.table] == "" {
 				j.say("G3", n.Name, "version %d at %v: %s %d is %q and should be %q", c.Rev, c.Snapshot, k.table, k.id, have[k], want)
 			}
 		}
 	}
+}
+
+// kept is a state without the tables that the node says it cannot keep.
+func kept(state map[rowKey]string, broken map[string]string) map[rowKey]string {
+	if len(broken) == 0 {
+		return state
+	}
+	m := map[rowKey]string{}
+	for k, row := range state {
+		if broken[k.table] == "" {
+			m[k] = row
+		}
+	}
+	return m
 }
 
 // events is G2: every committed event is applied once, none lost, none doubled, and a
@@ -74,7 +89,7 @@ func (j *judge) events(n *NodeHistory) {
 			j.counts.Reloaded++
 			fresh = true
 		default:
-			list := l.between(j.h, n.Cuts[i-1], c, fresh)
+			list := slices.DeleteFunc(l.between(j.h, n.Cuts[i-1], c, fresh), func(e *Event) bool { return c.Broken[short(e.Table)] != "" })
 			fresh = false
 			if len(list) != c.Events {
 				j.say("G2", n.Name, "version %d (%v to %v) was made of %d events, the log has %d", c.Rev, n.Cuts[i-1].Position, c.Snapshot, c.Events, len(list))

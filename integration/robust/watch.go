@@ -21,6 +21,7 @@ func (m *member) cut(c lockstep.Cut) {
 	}
 	if node := m.live.Load(); node != nil { // else Start has not returned yet, and the count must do
 		node.View(func(v *lockstep.View) { m.rev = v.Revision() })
+		out.Broken = broken(node)
 	}
 	out.Rev = m.rev
 	is := m.state()
@@ -36,6 +37,17 @@ func (m *member) cut(c lockstep.Cut) {
 	}
 	m.was = is
 	m.rec.add(record{Cut: out})
+}
+
+// broken are the tables that the node says it cannot keep, by the names that histories have.
+func broken(node *lockstep.Node) map[string]string {
+	said := map[string]string{}
+	for _, t := range node.Status().Status.Tables {
+		if t.Problem != nil {
+			said[short(t.Name)] = t.Problem.Error()
+		}
+	}
+	return said
 }
 
 // state is what all tables hold now, of the bulk table the number of rows.

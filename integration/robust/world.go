@@ -160,7 +160,7 @@ func (w *world) crash(ctx context.Context, end func() error, hold time.Duration)
 	}
 	c := Crash{T: now()}
 	pause(ctx, hold)
-	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Minute)
+	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute) // it may have a million rows to recover
 	defer cancel()
 	if err := w.server.Restart(starting); err != nil {
 		return fmt.Errorf("the server does not come back: %w; %s", err, w.server.LogTail(5))
