@@ -78,7 +78,7 @@ func (w *world) startServer(ctx context.Context) error {
 		return err
 	}
 	if programs.Version >= 170000 {
-		settings["max_notify_queue_pages"] = "64"
+		settings["max_notify_queue_pages"] = "2048" // 16 MB: see docs/guarantees.md for a smaller one
 	}
 	w.disk, err = newDisk(ctx)
 	if err != nil {
