@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,7 +22,8 @@ import (
 
 func serveCommand(o *options) *cobra.Command {
 	var tables []string
-	var listen, name, bell string
+	var name, bell string
+	var who access
 	var maxStale time.Duration
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -36,7 +38,8 @@ func serveCommand(o *options) *cobra.Command {
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
 key column, or a JSON array for a key of several, percent-encoded.
 
-Whoever reaches the address may read the tables: it is loopback unless --listen says otherwise.`,
+Whoever reaches the address may read the tables, so it is loopback. For another one with --listen
+clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`,
 		Example: `  lockstep serve --table public.employees --table 'public."Odd Name"'
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/7
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/%22text-key%22
@@ -48,6 +51,10 @@ Whoever reaches the address may read the tables: it is loopback unless --listen 
 			}
 			log := logger()
 			slog.SetDefault(log)
+			in, err := who.read()
+			if err != nil {
+				return err
+			}
 			pool, err := o.connect(cmd.Context())
 			if err != nil {
 				return err
@@ -62,20 +69,22 @@ Whoever reaches the address may read the tables: it is loopback unless --listen 
 				return err
 			}
 			// The port first: who loads a million rows to learn that it is taken?
-			l, err := net.Listen("tcp", listen)
+			l, err := in.open(log)
 			if err != nil {
-				return fmt.Errorf("cannot listen on %s: %w (choose another address with --listen)", listen, err)
+				return err
 			}
+			options := in.options()
+			options.MaxStale = maxStale
 			s := &served{
-				pages: serve.New(declared, serve.Options{MaxStale: maxStale, Scrub: scrub}),
-				say:   func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on http://%s\n", n, l.Addr()) },
+				pages: serve.New(declared, options), tls: in.tls,
+				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
 			}
 			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
-	f.StringVar(&listen, "listen", "127.0.0.1:8080", "address to serve on")
+	who.flags(f)
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
 	f.DurationVar(&maxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
@@ -107,6 +116,7 @@ func declare(ctx context.Context, pool *pgxpool.Pool, names []string) (*serve.Ta
 // served is a node over HTTP.
 type served struct {
 	pages *serve.Handler
+	tls   *tls.Config      // nil: plain HTTP
 	say   func(tables int) // once they are loaded
 }
 
@@ -115,13 +125,19 @@ type served struct {
 // like a process that hangs.
 func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cfg lockstep.Config, declared *serve.Tables) error {
 	server := &http.Server{
-		Handler: s.pages, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: s.pages, TLSConfig: s.tls, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: time.Minute, // which a stream of rows puts off as it goes
 		IdleTimeout:  2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	go func() {
+		if server.TLSConfig != nil {
+			ended <- server.ServeTLS(l, "", "") // its certificate is in the configuration
+			return
+		}
+		ended <- server.Serve(l)
+	}()
 	node, err := lockstep.Start(ctx, pool, cfg, declared.Any()...)
 	if err == nil {
 		s.pages.Ready(node)
