@@ -13,8 +13,8 @@ import (
 
 // Documents declares a table without Go types: a row is the JSON document that
 // Postgres' row_to_json gives for it under pinned settings, and its key is
-// what DocumentKey makes of the primary key. It can be read and followed, not
-// written.
+// what DocumentKey makes of the primary key. Put and Delete write it, as
+// PutDocument says; Update is refused.
 //
 // A document may hold white space, where a json column does: json.Compact puts
 // it on one line.
