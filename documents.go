@@ -38,6 +38,10 @@ func Documents(name string) *Table[string, json.RawMessage] {
 	return t
 }
 
+// DocumentKeyColumns are the names of a table's primary key columns, in its
+// order, as of its last load; none before that.
+func DocumentKeyColumns(t *Table[string, json.RawMessage]) []string { return t.keyColumns() }
+
 // keyColumns are the names of the primary key's columns, in its order.
 func (t *Table[K, T]) keyColumns() []string {
 	l := t.layout.Load()

@@ -75,9 +75,9 @@ func (a *access) read() (*entrance, error) {
 // everywhere reports whether the node listens on all addresses.
 func (e *entrance) everywhere() bool { return e.addr.IP == nil || e.addr.IP.IsUnspecified() }
 
-// options are the part of the handler's that the entrance decides.
-func (e *entrance) options() serve.Options {
-	return serve.Options{Token: e.token, Hosts: e.hosts, AnyIP: e.everywhere(), Scrub: scrub}
+// admit fills in what of the handler's options the entrance decides.
+func (e *entrance) admit(o *serve.Options) {
+	o.Token, o.Hosts, o.AnyIP, o.Scrub = e.token, e.hosts, e.everywhere(), scrub
 }
 
 // open listens on the address that was judged: a name may resolve to another by now.

@@ -24,26 +24,29 @@ func serveCommand(o *options) *cobra.Command {
 	var tables []string
 	var name, bell string
 	var who access
-	var maxStale time.Duration
+	var pages serve.Options
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep tables in memory and serve them over HTTP",
 		Long: `serve keeps tables in memory and serves them over HTTP:
 
   GET /v1/tables/{table}/rows/{key}  one row, as row_to_json gives it
+  PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
   GET /v1/tables/{table}/rows        all rows of one instant, one a line; Lockstep-Position says which
   GET /v1/status                     what the node knows of itself
   GET /healthz, /readyz              the process runs; the tables are loaded
 
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
-key column, or a JSON array for a key of several, percent-encoded.
+key column, or a JSON array for a key of several, percent-encoded. A write answers with a
+Lockstep-Token; a read that sends it, to any node, waits until it sees that write.
 
 Whoever reaches the address may read the tables, so it is loopback. For another one with --listen
 clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`,
 		Example: `  lockstep serve --table public.employees --table 'public."Odd Name"'
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/7
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/%22text-key%22
-  curl http://127.0.0.1:8080/v1/tables/public.pairs/rows/%5B1%2C2%5D`,
+  curl http://127.0.0.1:8080/v1/tables/public.pairs/rows/%5B1%2C2%5D
+  curl -i -X PUT -H 'Content-Type: application/json' -d '{"name":"Ann"}' http://127.0.0.1:8080/v1/tables/public.employees/rows/7`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(tables) == 0 {
@@ -73,10 +76,9 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 			if err != nil {
 				return err
 			}
-			options := in.options()
-			options.MaxStale = maxStale
+			in.admit(&pages)
 			s := &served{
-				pages: serve.New(declared, options), tls: in.tls,
+				pages: serve.New(declared, pages), tls: in.tls,
 				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
 			}
 			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
@@ -85,9 +87,11 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
 	who.flags(f)
+	f.BoolVar(&pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
+	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
-	f.DurationVar(&maxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
+	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
 	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
 	return cmd
 }

@@ -15,6 +15,11 @@ const secret = "0123456789abcdef-the-token"
 // asked is a request to a handler without a node: what is let in is answered
 // 503 (loading), 404 or, for /healthz, 200.
 func asked(o serve.Options, method, target string, header ...string) answer {
+	return ask(serve.New(serve.Declare(nil), o), method, target, header...)
+}
+
+// ask asks a handler without a socket.
+func ask(h http.Handler, method, target string, header ...string) answer {
 	r := httptest.NewRequest(method, target, strings.NewReader("{}"))
 	for _, h := range header {
 		name, value, _ := strings.Cut(h, ": ")
@@ -23,7 +28,7 @@ func asked(o serve.Options, method, target string, header ...string) answer {
 		}
 	}
 	w := httptest.NewRecorder()
-	serve.New(serve.Declare(nil), o).ServeHTTP(w, r)
+	h.ServeHTTP(w, r)
 	return answer{w.Code, w.Body.String(), w.Header()}
 }
 

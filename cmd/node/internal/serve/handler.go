@@ -29,6 +29,15 @@ type Options struct {
 	Hosts []string
 	// AnyIP adds all addresses to Hosts, for a node that listens on all. Default off.
 	AnyIP bool
+
+	// Writes lets clients write rows. Default off.
+	Writes bool
+	// MaxBody is the size of a row that a client sends, in bytes. Default 1 MiB.
+	MaxBody int64
+	// WriteWait bounds a write, from its statement until this node shows it. Default 10 s.
+	WriteWait time.Duration
+	// ReadWait bounds how long a read waits for its token. Default 5 s.
+	ReadWait time.Duration
 }
 
 // Handler serves a node. Until it is given one it answers that it loads.
@@ -42,6 +51,8 @@ type Handler struct {
 // New makes the pages of a node on these tables.
 func New(tables *Tables, o Options) *Handler {
 	h := &Handler{Options: o, guard: newGuard(&o), tables: tables}
+	h.MaxBody = cmp.Or(h.MaxBody, 1<<20)
+	h.WriteWait, h.ReadWait = cmp.Or(h.WriteWait, 10*time.Second), cmp.Or(h.ReadWait, 5*time.Second)
 	if h.Scrub == nil {
 		h.Scrub = func(s string) string { return s }
 	}
@@ -69,7 +80,7 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case path == "/readyz":
 		h.only(w, r, h.loaded(h.ready))
 	case path == "/v1/status":
-		h.only(w, r, h.loaded(h.status))
+		h.only(w, r, h.loaded(h.awaited("", h.status)))
 	case strings.HasPrefix(path, "/v1/tables/"):
 		h.loaded(h.table)(w, r)
 	default:

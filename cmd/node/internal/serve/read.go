@@ -34,7 +34,9 @@ func (h *Handler) table(w http.ResponseWriter, r *http.Request, node *lockstep.N
 		return
 	}
 	if len(parts) == 2 {
-		h.only(w, r, func(w http.ResponseWriter, r *http.Request) { h.rows(w, r, node, t) })
+		h.only(w, r, func(w http.ResponseWriter, r *http.Request) {
+			h.awaited(t.Name(), func(w http.ResponseWriter, r *http.Request, node *lockstep.Node) { h.rows(w, r, node, t) })(w, r, node)
+		})
 		return
 	}
 	text, err := url.PathUnescape(parts[2])
@@ -47,11 +49,24 @@ func (h *Handler) table(w http.ResponseWriter, r *http.Request, node *lockstep.N
 		h.fail(w, badRequest, "%v", err)
 		return
 	}
-	h.only(w, r, func(w http.ResponseWriter, r *http.Request) { h.row(w, r, node, t, key) })
+	switch {
+	case r.Method == http.MethodGet || r.Method == http.MethodHead:
+		h.awaited(t.Name(), func(w http.ResponseWriter, _ *http.Request, _ *lockstep.Node) { h.row(w, t, key) })(w, r, node)
+	case r.Method == http.MethodPut && h.Writes:
+		h.put(w, r, t, key)
+	case r.Method == http.MethodDelete && h.Writes:
+		h.remove(w, r, t, key)
+	case h.Writes:
+		w.Header().Set("Allow", "GET, HEAD, PUT, DELETE")
+		h.fail(w, notAllowed, "%s is not allowed here, only GET, HEAD, PUT and DELETE are", r.Method)
+	default:
+		w.Header().Set("Allow", "GET, HEAD")
+		h.fail(w, notAllowed, "%s is not allowed here: this node is served without --writes", r.Method)
+	}
 }
 
 // row answers with the row of a key.
-func (h *Handler) row(w http.ResponseWriter, _ *http.Request, _ *lockstep.Node, t *documents, key string) {
+func (h *Handler) row(w http.ResponseWriter, t *documents, key string) {
 	doc, ok := t.Get(key)
 	if !ok {
 		h.fail(w, notFound, "table %s has no row %s", t.Name(), key)
