@@ -116,7 +116,7 @@ func (f *fetch) pipeline(ctx context.Context, byHand bool) error {
 
 // sendCut queues the statements of a cut after the transaction has begun.
 func (f *fetch) sendCut(p *pgconn.Pipeline) error {
-	f.fast.header.send(p, nil, []int16{0, 1, 1, 0, 0})
+	f.fast.header.send(p, nil, headerFormats)
 	if f.req.DrawXid {
 		f.fast.draw.send(p, nil, binaryFormats)
 	}

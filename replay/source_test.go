@@ -24,6 +24,7 @@ type script struct {
 	down     error
 	deaf     bool // rings reach nobody
 	bell     string
+	skew     time.Duration // of the server's clock against ours
 	delay    time.Duration // of every fetch, after its snapshot was taken
 	trickle  time.Duration // before every row
 	rewind   func(outbox.Position) outbox.Position
@@ -237,7 +238,7 @@ func (db *fakeDB) read(req outbox.Request) *fakeFetch {
 	}
 	db.during = nil
 	snap := db.snapshot()
-	f.h = outbox.Header{Began: time.Now(), Snapshot: snap, Horizon: db.horizon, History: db.history}
+	f.h = outbox.Header{Began: time.Now(), Clock: time.Now().Add(db.skew), Snapshot: snap, Horizon: db.horizon, History: db.history}
 	if req.Catalogue || len(req.Reload) > 0 {
 		f.h.Fingerprints = slices.Clone(db.prints)
 	}

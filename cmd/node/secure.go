@@ -9,7 +9,7 @@ import (
 	"os"
 	"strings"
 
-	"github.com/spf13/pflag"
+	"github.com/spf13/cobra"
 
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
 )
@@ -25,7 +25,8 @@ type access struct {
 	hosts             []string
 }
 
-func (a *access) flags(f *pflag.FlagSet) {
+func (a *access) flags(cmd *cobra.Command) {
+	f := cmd.Flags()
 	f.StringVar(&a.listen, "listen", "127.0.0.1:8080", "address to serve on; one that is not loopback needs a token")
 	f.StringVar(&a.tokenFile, "token-file", "", "file with the bearer token that clients must send; default: $"+tokenVar)
 	f.StringVar(&a.certFile, "tls-cert", "", "file with the certificate, in PEM; serves HTTPS")

@@ -34,6 +34,7 @@ func serveCommand(o *options) *cobra.Command {
   PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
   GET /v1/tables/{table}/rows        all rows of one instant, one a line; Lockstep-Position says which
   GET /v1/status                     what the node knows of itself
+  GET /metrics                       the same for Prometheus
   GET /healthz, /readyz              the process runs; the tables are loaded
 
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
@@ -86,7 +87,7 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
-	who.flags(f)
+	who.flags(cmd)
 	f.BoolVar(&pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
 	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")

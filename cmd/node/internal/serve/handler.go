@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/metrics"
 )
 
 // Options are how a node is served. The zero value of a field means its default.
@@ -44,13 +45,14 @@ type Options struct {
 type Handler struct {
 	Options
 	guard  guard
+	meters *meters
 	tables *Tables
 	node   atomic.Pointer[lockstep.Node]
 }
 
 // New makes the pages of a node on these tables.
 func New(tables *Tables, o Options) *Handler {
-	h := &Handler{Options: o, guard: newGuard(&o), tables: tables}
+	h := &Handler{Options: o, guard: newGuard(&o), meters: newMeters(), tables: tables}
 	h.MaxBody = cmp.Or(h.MaxBody, 1<<20)
 	h.WriteWait, h.ReadWait = cmp.Or(h.WriteWait, 10*time.Second), cmp.Or(h.ReadWait, 5*time.Second)
 	if h.Scrub == nil {
@@ -59,15 +61,26 @@ func New(tables *Tables, o Options) *Handler {
 	return h
 }
 
-// Ready gives the handler its node, whose tables are loaded.
-func (h *Handler) Ready(node *lockstep.Node) { h.node.Store(node) }
+// Ready gives the handler its node, whose tables are loaded. It has one only.
+func (h *Handler) Ready(node *lockstep.Node) {
+	if h.node.CompareAndSwap(nil, node) {
+		h.meters.registry.MustRegister(metrics.New(node))
+	}
+}
 
 // page answers one request from a node.
 type page func(http.ResponseWriter, *http.Request, *lockstep.Node)
 
-// ServeHTTP answers a request. The path is taken apart before it is decoded:
-// names and keys may hold slashes.
+// ServeHTTP answers a request.
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	c := &counted{ResponseWriter: w}
+	h.answer(c, r)
+	h.meters.answered(r.Method, cmp.Or(c.code, http.StatusOK))
+}
+
+// answer finds the page. The path is taken apart before it is decoded: names
+// and keys may hold slashes.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
 	if !h.admit(w, r) {
@@ -79,6 +92,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		h.only(w, r, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	case path == "/readyz":
 		h.only(w, r, h.loaded(h.ready))
+	case path == "/metrics":
+		h.only(w, r, h.meters.page.ServeHTTP)
 	case path == "/v1/status":
 		h.only(w, r, h.loaded(h.awaited("", h.status)))
 	case strings.HasPrefix(path, "/v1/tables/"):
