@@ -33,6 +33,7 @@ func serveCommand(o *options) *cobra.Command {
   GET /v1/tables/{table}/rows/{key}  one row, as row_to_json gives it
   PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
   GET /v1/tables/{table}/rows        all rows of one instant, one a line; Lockstep-Position says which
+  GET /v1/changes                    every change as it happens, as server-sent events; ?table=... for some tables
   GET /v1/status                     what the node knows of itself
   GET /metrics                       the same for Prometheus
   GET /healthz, /readyz              the process runs; the tables are loaded
@@ -89,6 +90,8 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
 	who.flags(cmd)
 	f.BoolVar(&pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
+	f.IntVar(&pages.MaxStreams, "max-streams", 100, "how many streams of changes there may be")
+	f.IntVar(&pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")
 	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
@@ -135,6 +138,7 @@ func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cf
 		IdleTimeout:  2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(s.pages.End) // a stream would never finish
 	ended := make(chan error, 1)
 	go func() {
 		if server.TLSConfig != nil {

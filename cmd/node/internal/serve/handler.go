@@ -2,6 +2,7 @@ package serve
 
 import (
 	"cmp"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -39,6 +40,16 @@ type Options struct {
 	WriteWait time.Duration
 	// ReadWait bounds how long a read waits for its token. Default 5 s.
 	ReadWait time.Duration
+
+	// MaxStreams is how many streams of changes there may be. Default 100.
+	MaxStreams int
+	// Window is the memory, in bytes, of the recent changes from which a stream
+	// can be resumed. Default 8 MiB.
+	Window int
+	// StreamWait is how long a client of a stream may take to read 64 KiB. Default 30 s.
+	StreamWait time.Duration
+	// Heartbeat is the longest silence of a stream. Default 15 s.
+	Heartbeat time.Duration
 }
 
 // Handler serves a node. Until it is given one it answers that it loads.
@@ -48,13 +59,21 @@ type Handler struct {
 	meters *meters
 	tables *Tables
 	node   atomic.Pointer[lockstep.Node]
+
+	life    string // tells this process' ids from those of others
+	teller  *teller
+	streams atomic.Int64
 }
 
 // New makes the pages of a node on these tables.
 func New(tables *Tables, o Options) *Handler {
-	h := &Handler{Options: o, guard: newGuard(&o), meters: newMeters(), tables: tables}
+	h := &Handler{Options: o, guard: newGuard(&o), tables: tables, life: rand.Text()}
 	h.MaxBody = cmp.Or(h.MaxBody, 1<<20)
 	h.WriteWait, h.ReadWait = cmp.Or(h.WriteWait, 10*time.Second), cmp.Or(h.ReadWait, 5*time.Second)
+	h.MaxStreams, h.Window = cmp.Or(h.MaxStreams, 100), cmp.Or(h.Window, 8<<20)
+	h.StreamWait, h.Heartbeat = cmp.Or(h.StreamWait, 30*time.Second), cmp.Or(h.Heartbeat, 15*time.Second)
+	h.teller = newTeller(tables, h.Window)
+	h.meters = newMeters(h)
 	if h.Scrub == nil {
 		h.Scrub = func(s string) string { return s }
 	}
@@ -67,6 +86,9 @@ func (h *Handler) Ready(node *lockstep.Node) {
 		h.meters.registry.MustRegister(metrics.New(node))
 	}
 }
+
+// End ends the streams, and returns when nothing runs any more but requests.
+func (h *Handler) End() { h.teller.end() }
 
 // page answers one request from a node.
 type page func(http.ResponseWriter, *http.Request, *lockstep.Node)
@@ -92,6 +114,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 		h.only(w, r, func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	case path == "/readyz":
 		h.only(w, r, h.loaded(h.ready))
+	case path == "/v1/changes":
+		h.only(w, r, h.loaded(h.awaited("", h.changes)))
 	case path == "/metrics":
 		h.only(w, r, h.meters.page.ServeHTTP)
 	case path == "/v1/status":

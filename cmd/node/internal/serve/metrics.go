@@ -18,14 +18,21 @@ type meters struct {
 	registry *prometheus.Registry
 	page     http.Handler
 	requests *prometheus.CounterVec
+	ended    *prometheus.CounterVec // streams, by why
 }
 
-func newMeters() *meters {
+func newMeters(h *Handler) *meters {
 	m := &meters{
 		registry: prometheus.NewRegistry(),
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_http_requests_total", Help: "Requests answered."}, []string{"method", "code"}),
+		ended:    prometheus.NewCounterVec(prometheus.CounterOpts{Name: "lockstep_http_streams_ended_total", Help: "Streams of changes that have ended, by why."}, []string{"why"}),
 	}
-	m.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests)
+	for _, why := range []string{"left", "slow", "refused", "closing", "behind"} {
+		m.ended.WithLabelValues(why)
+	}
+	streams := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_http_streams", Help: "Streams of changes that are open."}, func() float64 { return float64(h.streams.Load()) })
+	window := prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "lockstep_http_window_bytes", Help: "Memory of the recent changes that a stream can resume from."}, func() float64 { return float64(h.teller.window.size()) })
+	m.registry.MustRegister(m.ended, streams, window, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}), m.requests)
 	m.page = promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{
 		ErrorLog: slog.NewLogLogger(slog.Default().Handler(), slog.LevelWarn), MaxRequestsInFlight: 4, Timeout: 10 * time.Second,
 	})
