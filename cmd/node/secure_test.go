@@ -83,6 +83,7 @@ func TestNobodyIsServedOnAnOpenAddressWithoutAToken(t *testing.T) {
 		{"a certificate without its key", nil, []string{"--tls-cert", cert}, "go together"},
 		{"a key without its certificate", nil, []string{"--tls-key", key}, "go together"},
 		{"a certificate that is none", nil, []string{"--tls-cert", key, "--tls-key", cert}, "--tls-cert"},
+		{"no window", nil, []string{"--window", "0"}, "above 0"},
 		{"no address", nil, []string{"--listen", "127.0.0.1"}, "want host:port"},
 	} {
 		// Nothing is asked of Postgres before this is right: there is none.
@@ -192,6 +193,23 @@ func TestAServedNodeSpeaksTLSAndAsksForItsToken(t *testing.T) {
 	if status, _, _ := get("another-0123456789abcdef"); status != 401 {
 		t.Errorf("another token: %d", status)
 	}
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, s.url+"/v1/changes", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+httpToken)
+	res, err := client.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	stream := bufio.NewScanner(res.Body)
+	for stream.Scan() && stream.Text() != "event: live" { // before anything else happens
+	}
+	if stream.Text() != "event: live" || res.Proto != "HTTP/2.0" {
+		t.Errorf("a stream over %s: %q %v", res.Proto, stream.Text(), stream.Err())
+	}
+	_ = res.Body.Close()
 	client.CloseIdleConnections()
 	if status := s.stop(t); status != 0 || strings.Contains(s.log.String(), "geheim") {
 		t.Errorf("exit status %d, log %s", status, s.log)

@@ -54,6 +54,9 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 			if len(tables) == 0 {
 				return errors.New("serve needs a --table, such as --table public.employees or --table 'public.*'")
 			}
+			if pages.MaxBody <= 0 || pages.MaxStreams <= 0 || pages.Window <= 0 {
+				return errors.New("--max-body, --max-streams and --window must be above 0")
+			}
 			log := logger()
 			slog.SetDefault(log)
 			in, err := who.read()

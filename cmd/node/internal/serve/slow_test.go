@@ -109,6 +109,30 @@ func TestAReaderThatFallsBehindGetsTheNewestRowsAndNotWhatLiesBetween(t *testing
 	}
 }
 
+// The rows are more than sockets hold, and the window forgets everything at once.
+func TestAReaderThatNeverGetsBeyondTheRowsIsClosed(t *testing.T) {
+	s := served(t, serve.Options{Window: 1, StreamWait: time.Minute},
+		"create table a (id int primary key, v text); insert into a select i, repeat('x', 10000) from generate_series(1, 1600) i; create table b (id int primary key)", "public.a", "public.b")
+	l := s.listen("")
+	resets := 0
+	for {
+		e, more := l.next()
+		if !more {
+			break
+		}
+		if e.name == "reset" {
+			s.db.Exec(t, fmt.Sprintf("insert into b values (%d)", resets))
+			if err := s.node.Barrier(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			resets++
+		}
+	}
+	if resets != 3 || l.in.Err() != nil || s.metric(`lockstep_http_streams_ended_total{why="behind"}`) != "1" {
+		t.Errorf("%d resets, %v, %s behind", resets, l.in.Err(), s.metric(`lockstep_http_streams_ended_total{why="behind"}`))
+	}
+}
+
 func TestStreamsEndCleanlyWithTheServer(t *testing.T) {
 	s := served(t, serve.Options{}, twoTables, "public.a", "public.b")
 	l := s.listen("")

@@ -35,6 +35,7 @@ type listener struct {
 	leave  context.CancelFunc
 	lastID string // as a browser remembers it
 	beats  int
+	retry  string
 }
 
 // listen opens a stream. Header lines are as in send.
@@ -83,7 +84,9 @@ func (l *listener) next() (e event, more bool) {
 			return e, true
 		case line == "":
 			e = event{}
-		case name != "retry":
+		case name == "retry":
+			l.retry = value
+		default:
 			l.t.Fatalf("a strange line %q", line)
 		}
 	}
@@ -144,6 +147,9 @@ func TestAStreamBeginsWithTheRowsAndGoesOnWithEveryChange(t *testing.T) {
 	l := s.listen("")
 	first := l.untilLive()
 	want(t, first, "reset", `row public.a 1 {"id":1,"v":"one"}`, `row public.b "x" {"k":"x","n":1}`, "live")
+	if l.retry != "2000" {
+		t.Errorf("retry is %q", l.retry)
+	}
 	if ids(first) != "---x" || first[3].data.Position == "" {
 		t.Errorf("ids %s, %+v", ids(first), first[3])
 	}

@@ -70,6 +70,22 @@ func TestARowIsCreatedReplacedAndDeleted(t *testing.T) {
 	s.send(http.MethodDelete, items, "").wantProblem(t, 404, "not-found")
 }
 
+func TestAKeyInAnotherWayOfWritingNamesTheRowThatPostgresTakesItFor(t *testing.T) {
+	s := served(t, writes, "create table ids (id uuid primary key, v int)", "public.ids")
+	const id = `"8f14e45f-ceea-467f-a0e6-1e2f3a4b5c6d"`
+	for _, want := range []int{201, 204} {
+		if a := s.send(http.MethodPut, rowPath("public.ids", strings.ToUpper(id)), `{"v":1}`, asJSON); a.status != want {
+			t.Errorf("%d %s", a.status, a.body)
+		}
+	}
+	if a, b := s.send(http.MethodGet, rowPath("public.ids", id), ""), s.send(http.MethodGet, rowPath("public.ids", strings.ToUpper(id)), ""); a.status != 200 || b.status != 404 {
+		t.Errorf("%d %d", a.status, b.status)
+	}
+	if a := s.send(http.MethodDelete, rowPath("public.ids", strings.ToUpper(id)), ""); a.status != 204 {
+		t.Errorf("%d %s", a.status, a.body)
+	}
+}
+
 func TestWritesAreOffUnlessTheyAreAskedFor(t *testing.T) {
 	s := served(t, serve.Options{}, "create table a (id int primary key); insert into a values (1)", "public.a")
 	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPost, http.MethodPatch} {
