@@ -50,14 +50,14 @@ func (s *site) listen(query string, header ...string) *listener {
 		name, value, _ := strings.Cut(h, ": ")
 		req.Header.Add(name, value)
 	}
-	res, err := s.server.Client().Do(req)
+	res, err := s.server.Client().Do(req) //nolint:bodyclose // leave does
 	if err != nil {
 		s.t.Fatal(err)
 	}
 	l := &listener{t: s.t, res: res, in: bufio.NewScanner(res.Body), leave: func() { cancel(); _ = res.Body.Close() }}
 	l.in.Buffer(nil, 64<<20)
 	s.t.Cleanup(l.leave)
-	if res.StatusCode != 200 || res.Header.Get("Content-Type") != "text/event-stream" {
+	if res.StatusCode != http.StatusOK || res.Header.Get("Content-Type") != "text/event-stream" {
 		s.t.Fatalf("%d %v", res.StatusCode, res.Header)
 	}
 	return l
