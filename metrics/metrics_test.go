@@ -35,7 +35,7 @@ func node(t *testing.T) (*lockstep.Node, *lockstep.Table[int, row], *pgtest.DB) 
 		t.Fatal(err)
 	}
 	tab := lockstep.NewTable("public.a", func(r row) int { return r.ID })
-	n, err := lockstep.Start(t.Context(), db.Pool(t), lockstep.Config{Register: -1, Logger: quiet}, tab)
+	n, err := lockstep.Start(t.Context(), db.Pool(t), lockstep.Config{Register: -1, MaxStale: time.Minute, Logger: quiet}, tab)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -50,7 +50,7 @@ func servedOn(t *testing.T, db *pgtest.DB, pool *pgxpool.Pool, o serve.Options, 
 	s := &site{t: t, db: db, tables: serve.Declare(tables)}
 	s.pages = serve.New(s.tables, o)
 	var err error
-	if s.node, err = lockstep.Start(t.Context(), pool, lockstep.Config{Name: "n1", Register: -1, Logger: quiet}, s.tables.Any()...); err != nil {
+	if s.node, err = lockstep.Start(t.Context(), pool, lockstep.Config{Name: "n1", Register: -1, MaxStale: time.Minute, Logger: quiet}, s.tables.Any()...); err != nil {
 		t.Fatal(err)
 	}
 	s.pages.Ready(s.node)
