@@ -51,6 +51,12 @@ func TestEmbedderLinksAShortListOfModules(t *testing.T) {
 	if got := modules(t, "./locksteptest"); !slices.Equal(got, embedders) {
 		t.Errorf("locksteptest links %q", got)
 	}
+	// Who wants metrics links the client, and no more of it than to describe them.
+	for _, dep := range goList(t, "-deps", "./metrics") {
+		if strings.HasPrefix(dep, "github.com/prometheus/client_golang/prometheus/promhttp") {
+			t.Errorf("metrics links %s", dep)
+		}
+	}
 	for _, pkg := range []string{".", "./locksteptest"} {
 		for _, dep := range goList(t, "-deps", pkg) {
 			if slices.Contains([]string{"testing", "flag", "net/http", "expvar", "os/exec"}, dep) ||
@@ -70,6 +76,7 @@ var arrows = map[string][]string{
 	"cache":           {},
 	"replay":          {"outbox", "cache", "internal/line"},
 	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line", "internal/checkpoint"},
+	"metrics":         {"", "replay"},
 	"locksteptest":    {"", "replay", "outbox", "internal/bridge"},
 	"internal/bridge": {"replay", "outbox"},
 	"internal/rowmap": {},

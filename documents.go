@@ -13,8 +13,8 @@ import (
 
 // Documents declares a table without Go types: a row is the JSON document that
 // Postgres' row_to_json gives for it under pinned settings, and its key is
-// what DocumentKey makes of the primary key. It can be read and followed, not
-// written.
+// what DocumentKey makes of the primary key. Put and Delete write it, as
+// PutDocument says; Update is refused.
 //
 // A document may hold white space, where a json column does: json.Compact puts
 // it on one line.
@@ -37,6 +37,10 @@ func Documents(name string) *Table[string, json.RawMessage] {
 		})
 	return t
 }
+
+// DocumentKeyColumns are the names of a table's primary key columns, in its
+// order, as of its last load; none before that.
+func DocumentKeyColumns(t *Table[string, json.RawMessage]) []string { return t.keyColumns() }
 
 // keyColumns are the names of the primary key's columns, in its order.
 func (t *Table[K, T]) keyColumns() []string {

@@ -23,7 +23,13 @@ import (
 // While this node cannot reach Postgres but the write can, Put waits until ctx
 // ends. Errors are *WriteError; the row is sent once and never tried again.
 func (t *Table[K, T]) Put(ctx context.Context, row T) (Token, error) {
-	return t.write(ctx, func(o *owner) (receipt, error) {
+	_, token, err := t.put(ctx, row)
+	return token, err
+}
+
+// put is Put. It knows of documents whether there was no row of the key when the write began.
+func (t *Table[K, T]) put(ctx context.Context, row T) (inserted bool, token Token, err error) {
+	token, err = t.write(ctx, func(o *owner) (receipt, error) {
 		if w := o.node.writer; w != nil {
 			return faked(w.Put(ctx, o.index, row))
 		}
@@ -31,7 +37,11 @@ func (t *Table[K, T]) Put(ctx context.Context, row T) (Token, error) {
 		if err != nil {
 			return receipt{}, err
 		}
-		n, r, err := o.node.one(ctx, p.sql, p.args)
+		var known []any
+		if t.doc {
+			known = append(known, &inserted)
+		}
+		n, r, err := o.node.one(ctx, p.sql, p.args, known...)
 		switch {
 		case err != nil || n > 0:
 			return r, err
@@ -40,6 +50,7 @@ func (t *Table[K, T]) Put(ctx context.Context, row T) (Token, error) {
 		}
 		return r, o.node.suppressed(ctx, r.token, ErrSuppressed)
 	})
+	return inserted && err == nil, token, err
 }
 
 // Delete deletes the row of a key and returns once it is gone from this node,
@@ -50,11 +61,11 @@ func (t *Table[K, T]) Delete(ctx context.Context, k K) (Token, error) {
 		if w := o.node.writer; w != nil {
 			return faked(w.Delete(ctx, o.index, k))
 		}
-		where, args, err := t.whereKey(k)
+		sql, args, err := t.deleteSQL(k)
 		if err != nil {
 			return receipt{}, err
 		}
-		n, r, err := o.node.one(ctx, counted("delete from "+t.name+" where "+where), args)
+		n, r, err := o.node.one(ctx, sql, args)
 		if err == nil && n == 0 {
 			err = o.node.suppressed(ctx, r.token, ErrNoRow)
 		}
@@ -181,12 +192,14 @@ func (n *Node) suppressed(ctx context.Context, token Token, why error) error {
 // counted makes a statement return the number of rows that it wrote and the
 // transaction id, if it has drawn one.
 func counted(statement string) string {
-	return "with lockstep_wrote as (" + statement + " returning 1) " +
-		"select count(*), pg_catalog.pg_current_xact_id_if_assigned()::text::bigint from lockstep_wrote"
+	return "with lockstep_wrote as (" + statement + " returning 1) select " + countedList + " from lockstep_wrote"
 }
 
+const countedList = "count(*), pg_catalog.pg_current_xact_id_if_assigned()::text::bigint"
+
 // one runs a counted statement as a transaction of its own: one round trip.
-func (n *Node) one(ctx context.Context, sql string, args []any) (rows int64, r receipt, err error) {
+// What it returns besides goes into more.
+func (n *Node) one(ctx context.Context, sql string, args []any, more ...any) (rows int64, r receipt, err error) {
 	conn, err := n.pool.Acquire(ctx)
 	if err != nil {
 		return 0, r, notBegun(ctx, err)
@@ -194,7 +207,7 @@ func (n *Node) one(ctx context.Context, sql string, args []any) (rows int64, r r
 	defer conn.Release()
 	r.since = n.engine.Mark()
 	var xid *int64
-	if err := conn.QueryRow(ctx, sql, args...).Scan(&rows, &xid); err != nil {
+	if err := conn.QueryRow(ctx, sql, args...).Scan(append([]any{&rows, &xid}, more...)...); err != nil {
 		return 0, r, sent(ctx, err, Token{}, conn.Conn().IsClosed())
 	}
 	r.token = n.token(xid)

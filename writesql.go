@@ -2,6 +2,7 @@ package lockstep
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
@@ -60,6 +61,9 @@ type put struct {
 }
 
 func (t *Table[K, T]) putSQL(row T) (put, error) {
+	if doc, ok := any(row).(json.RawMessage); ok && t.doc {
+		return t.putDocumentSQL(doc)
+	}
 	l, columns, args, err := t.written(row)
 	if err != nil {
 		return put{}, err
@@ -69,20 +73,38 @@ func (t *Table[K, T]) putSQL(row T) (put, error) {
 			return put{}, t.refused("column %s is NOT NULL without a default and the row type lacks it: use Update", c.Name)
 		}
 	}
-	holes, sets := make([]string, len(columns)), []string{}
-	for i, c := range columns {
+	holes := make([]string, len(columns))
+	for i := range columns {
 		holes[i] = "$" + strconv.Itoa(i+1)
+	}
+	instead, keyOnly := onConflict(l, columns)
+	sql := counted("insert into " + t.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") + ")" + instead)
+	return put{sql: sql, args: args, keyOnly: keyOnly}, nil
+}
+
+// onConflict replaces what is there by these columns. With the key's alone
+// there is nothing to replace.
+func onConflict(l *layout, columns []outbox.ColumnInfo) (sql string, keyOnly bool) {
+	var sets []string
+	for _, c := range columns {
 		if c.KeyPlace == 0 {
 			sets = append(sets, quote(c)+" = excluded."+quote(c))
 		}
 	}
-	conflict := "nothing"
+	instead := "nothing"
 	if len(sets) > 0 {
-		conflict = "update set " + strings.Join(sets, ", ")
+		instead = "update set " + strings.Join(sets, ", ")
 	}
-	sql := counted("insert into " + t.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") +
-		") on conflict (" + quoteList(l.key) + ") do " + conflict)
-	return put{sql: sql, args: args, keyOnly: len(sets) == 0}, nil
+	return " on conflict (" + quoteList(l.key) + ") do " + instead, len(sets) == 0
+}
+
+// deleteSQL is the deletion of one key's row, and its arguments.
+func (t *Table[K, T]) deleteSQL(k K) (string, []any, error) {
+	if key, ok := any(k).(string); ok && t.doc {
+		return t.deleteDocumentSQL(key)
+	}
+	where, args, err := t.whereKey(k)
+	return counted("delete from " + t.name + " where " + where), args, err
 }
 
 // whereKey is the condition for one key, and its arguments.
@@ -142,6 +164,9 @@ func (t *Table[K, T]) keyValues(k K, columns []outbox.ColumnInfo) ([]any, error)
 
 // updateIn is Update inside its transaction.
 func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (T, error)) error {
+	if t.doc {
+		return t.refused("documents are not updated: use Put")
+	}
 	where, args, err := t.whereKey(k)
 	if err != nil {
 		return err

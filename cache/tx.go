@@ -24,6 +24,7 @@ type Tx struct {
 	Coalesced bool   // stands for several cuts: one change per key
 	Reset     bool   // no changes: whatever was known before may be wrong now, read the tables again
 	Resync    bool   // found by a Replace, not told by events
+	Last      bool   // of its cut: what follows has a higher Revision
 	Changes   []RowChange
 }
 
@@ -92,7 +93,7 @@ func (f *txFollower) give(tx Tx) bool {
 func (f *txFollower) reset() bool {
 	st := f.s.cur.Load()
 	f.seen = st.num
-	return f.give(Tx{Reset: true, Revision: st.num, Meta: st.meta})
+	return f.give(Tx{Reset: true, Last: true, Revision: st.num, Meta: st.meta})
 }
 
 // next waits for what comes next and gives it.
@@ -182,6 +183,7 @@ func (c *cut) transactions() []Tx {
 	txs := make([]Tx, len(list))
 	for i := range list {
 		txs[i] = list[i].tx
+		txs[i].Last = i == len(list)-1
 	}
 	return txs
 }
@@ -208,7 +210,7 @@ func (p *placed) add(it item, reached int64) {
 // foldTx makes one Tx of several cuts.
 func foldTx(cuts []*cut) Tx {
 	newest := cuts[len(cuts)-1]
-	tx := Tx{Revision: newest.rev, Meta: newest.meta, Coalesced: true}
+	tx := Tx{Revision: newest.rev, Meta: newest.meta, Coalesced: true, Last: true}
 	var done []part
 	for _, c := range cuts {
 		for _, p := range c.parts {

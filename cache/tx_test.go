@@ -147,3 +147,38 @@ func TestTransactionsOfAStoreThatIsFarAheadAreCoalesced(t *testing.T) {
 	w.Publish("too large for the log")
 	wantLines(t, pullTx(t, next, 1), "xid 0 seq 0 @12 too large for the log reset")
 }
+
+func TestTheLastTransactionOfACutSaysSoAndNoOther(t *testing.T) {
+	s, a, b := newPair(t, Options{CoalesceAfter: 3})
+	next, stop := iter.Pull2(s.Changes(t.Context()))
+	defer stop()
+	last := func(n int) (said []bool) {
+		for range n {
+			tx, err, ok := next()
+			if err != nil || !ok {
+				t.Fatal(err, ok)
+			}
+			said = append(said, tx.Last)
+		}
+		return said
+	}
+	want := func(got []bool, want ...bool) {
+		t.Helper()
+		if fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%v, want %v", got, want)
+		}
+	}
+	want(last(1), true) // the reset
+	w := s.Begin()
+	a.Put(w, Origin{Xid: 7, Seq: 1}, 1, "x")
+	b.Put(w, Origin{Xid: 5, Seq: 2}, "k", 1)
+	a.Put(w, Origin{Xid: 6, Seq: 3}, 2, "y")
+	w.Publish(nil)
+	want(last(3), false, false, true)
+	for i := range 5 { // more than may be pending: one for all of them
+		w := s.Begin()
+		a.Put(w, Origin{Xid: 10 + uint64(i), Seq: 10 + int64(i)}, i, "z")
+		w.Publish(nil)
+	}
+	want(last(1), true)
+}

@@ -75,7 +75,8 @@ type TableSpec struct {
 // ColumnInfo is a column of a table as the catalogue has it.
 type ColumnInfo struct {
 	Name      string
-	OID       uint32 // of its type
+	OID       uint32 // of its type, or of the base type of a domain
+	Type      string // its type's name as SQL writes it, with its schema and without a modifier
 	Format    int16  // in which a load brings it and its events are decoded: pgx.TextFormatCode, pgx.BinaryFormatCode
 	KeyPlace  int    // its place in the primary key, from 1; 0: not part of it
 	Generated bool   // computed by Postgres: never written

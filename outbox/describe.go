@@ -72,12 +72,12 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	spec := s.src.cfg.Tables[table]
 	d := &described{document: spec.Document}
 	var registered *string
-	var key, names []string
+	var key, names, typeNames []string
 	var oids []uint32
 	var notNull, generated, identity, required []bool
 	var mayRead, policy bool
 	err := s.conn.QueryRow(ctx, s.src.sql.describe, spec.Name).Scan(&d.relid, &d.schema, &d.name, &d.partitioned, &registered,
-		&key, &names, &oids, &notNull, &generated, &identity, &required, &mayRead, &policy)
+		&key, &names, &oids, &notNull, &generated, &identity, &required, &typeNames, &mayRead, &policy)
 	refuse := func(why, hint string) (*described, error) {
 		return nil, &TableError{Table: spec.Name, Why: why, Hint: hint}
 	}
@@ -114,7 +114,10 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	have := make([]ColumnInfo, len(names))
 	for i, n := range names {
 		format, _ := types[oids[i]].Format(s.conn.TypeMap()) // a column that cannot be read is refused where it is wanted
-		have[i] = ColumnInfo{Name: n, OID: types[oids[i]].RowOID(), Format: format, KeyPlace: slices.Index(key, n) + 1, Generated: generated[i], Identity: identity[i], Required: required[i]}
+		have[i] = ColumnInfo{
+			Name: n, OID: types[oids[i]].RowOID(), Type: typeNames[i], Format: format, KeyPlace: slices.Index(key, n) + 1,
+			Generated: generated[i], Identity: identity[i], Required: required[i],
+		}
 	}
 	want, err := pick(spec, have, key)
 	if err != nil {

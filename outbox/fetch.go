@@ -40,6 +40,9 @@ type Header struct {
 	// Began is this process's clock just before the request was sent: whatever
 	// had been committed by then is in the snapshot.
 	Began time.Time
+	// Clock is the server's clock just after the snapshot was taken; Event.At is
+	// another reading of it. Zero where a source has none.
+	Clock time.Time
 	// Snapshot is pg_current_snapshot() of the fetch.
 	Snapshot Position
 	// LastSeq is the highest sequence number handed out so far, read after the

@@ -131,11 +131,11 @@ func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
 	return err
 }
 
-// headerFormats are those of the columns of header.sql.
-var headerFormats = []int16{0, 1, 1, 0, 0, 1, 1}
+// headerFormats are those in which header.sql is asked for: numbers and times in binary.
+var headerFormats = []int16{0, 1, 1, 0, 0, 1, 1, 1}
 
 func readHeader(v [][]byte, h *Header) (err error) {
-	if len(v) != 7 || len(v[1]) != 8 || len(v[2]) != 8 || len(v[5]) != 4 || len(v[6]) != 4 {
+	if len(v) != len(headerFormats) || len(v[1]) != 8 || len(v[2]) != 8 || len(v[5]) != 4 || len(v[6]) != 4 || len(v[7]) != 8 {
 		return errors.New("outbox: the header has another shape")
 	}
 	if string(v[4]) != "repeatable read" {
@@ -149,6 +149,7 @@ func readHeader(v [][]byte, h *Header) (err error) {
 	}
 	h.LastSeq = int64(binary.BigEndian.Uint64(v[1]))
 	h.Horizon = binary.BigEndian.Uint64(v[2])
+	h.Clock = readTime(v[7])
 	if h.History, err = uuid.ParseBytes(v[3]); err != nil {
 		return fmt.Errorf("outbox: the history id %q: %w", v[3], err)
 	}
@@ -185,8 +186,13 @@ func readEvent(v [][]byte, ev *Event, names map[string]string) error {
 	ev.Op = Op(v[3][0])
 	ev.Lead = v[4][0] != 0
 	ev.Row = v[5]
-	ev.At = time.UnixMicro(int64(binary.BigEndian.Uint64(v[6])) + epoch)
+	ev.At = readTime(v[6])
 	return nil
+}
+
+// readTime reads a timestamptz of 8 bytes.
+func readTime(b []byte) time.Time {
+	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + epoch)
 }
 
 // xidParams are the two parameters of events.sql.

@@ -3,6 +3,7 @@ package replay
 import (
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 
@@ -21,6 +22,7 @@ type cut struct {
 	w       *cache.Writer // begun with the first change
 	again   bool          // the plan has grown: what comes is passed by, and fetched again
 	refused error         // what a method has returned to the source
+	took    time.Duration // by the fetch
 
 	lastSeq int64 // of the events so far
 	highest uint64

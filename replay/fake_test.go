@@ -140,7 +140,7 @@ func (tx *fakeTx) event(table string, op outbox.Op, row *rec) int64 {
 	seq := tx.db.nextval()
 	tx.db.wal++
 	tx.db.outbox = append(tx.db.outbox, fakeEvent{
-		Event: outbox.Event{Seq: seq, Xid: tx.xid, Table: table, Op: op, Lead: !tx.wrote, At: time.Now().Add(time.Duration(seq))},
+		Event: outbox.Event{Seq: seq, Xid: tx.xid, Table: table, Op: op, Lead: !tx.wrote, At: time.Now().Add(tx.db.skew + time.Duration(seq))},
 		row:   row,
 	})
 	tx.wrote = true

@@ -51,6 +51,7 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 	err := l.guard(ctx, l.cfg.FetchTimeout<<min(l.stalls, 4), func(ctx context.Context) error {
 		return sess.Fetch(ctx, p.request(l.pos), c)
 	})
+	c.took = time.Since(l.lastFetch)
 	if errors.Is(err, ErrStalled) && p.kind != follow {
 		l.stalls++
 	}

@@ -132,8 +132,15 @@ func (l *loop) report(c *cut, info CutInfo, published bool) {
 	st.Passed += c.passed
 	st.Skipped += c.skipped
 	st.OutOfOrder += c.below
+	st.FetchTimes.add(c.took)
 	if published {
 		st.Cuts++
+		st.LastCut = info.At
+	}
+	if !c.h.Clock.IsZero() {
+		for _, tx := range c.txs.list { // none for a load, nor where a cut has more than anchors are kept of
+			st.VisibleTimes.add(c.h.Clock.Sub(tx.At) + info.At.Sub(c.h.Began))
+		}
 	}
 	switch c.p.kind {
 	case catchUp:
@@ -177,6 +184,10 @@ func (l *loop) reportTables(c *cut, now time.Time) {
 			st.Reloads++
 		}
 		st.Loads = append(st.Loads, load)
+		if st.LoadsFor == nil {
+			st.LoadsFor = make(map[Reason]uint64)
+		}
+		st.LoadsFor[reason]++
 		l.log.Info("replay: loaded", "reason", string(reason), "detail", load.Detail, "tables", load.Tables, "rows", load.Rows, "took", load.Took)
 	}
 	if n := len(st.Loads) - l.cfg.KeepLoads; n > 0 {

@@ -25,6 +25,7 @@ type script struct {
 	deaf     bool // rings reach nobody
 	bell     string
 	other    string        // makes it another database
+	skew     time.Duration // of the server's clock against ours
 	delay    time.Duration // of every fetch, after its snapshot was taken
 	trickle  time.Duration // before every row
 	rewind   func(outbox.Position) outbox.Position
@@ -256,7 +257,7 @@ func (db *fakeDB) read(req outbox.Request) *fakeFetch {
 	}
 	db.during = nil
 	snap := db.snapshot()
-	f.h = outbox.Header{Began: time.Now(), Snapshot: snap, Horizon: db.horizon, History: db.history}
+	f.h = outbox.Header{Began: time.Now(), Clock: time.Now().Add(db.skew), Snapshot: snap, Horizon: db.horizon, History: db.history}
 	if req.Catalogue || len(req.Reload) > 0 {
 		f.h.Fingerprints = slices.Clone(db.prints)
 	}

@@ -2,6 +2,7 @@ package replay
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -60,6 +61,30 @@ const (
 	Unreadable     Reason = "unreadable"      // a row of the log could not be read
 	Retry          Reason = "retry"           // of a table that could not be loaded
 )
+
+// Reasons are all there are.
+var Reasons = [...]Reason{FirstLoad, HistoryChanged, Trimmed, AnchorMissing, Requested, Drift, ReloadEvent, Unreadable, Retry}
+
+// TimeBounds are the upper bounds of the first classes of Times; the last class has none.
+var TimeBounds = [...]time.Duration{
+	500 * time.Microsecond, time.Millisecond, 2500 * time.Microsecond, 5 * time.Millisecond, 10 * time.Millisecond,
+	25 * time.Millisecond, 50 * time.Millisecond, 100 * time.Millisecond, 250 * time.Millisecond, 500 * time.Millisecond,
+	time.Second, 2500 * time.Millisecond, 5 * time.Second, 10 * time.Second, 30 * time.Second, time.Minute,
+}
+
+// Times counts durations by class.
+type Times struct {
+	Counts [len(TimeBounds) + 1]uint64 // of each class by itself
+	Sum    time.Duration
+}
+
+// add counts a duration; one below 0, which only a clock that was set can make, as 0.
+func (t *Times) add(d time.Duration) {
+	d = max(d, 0)
+	i, _ := slices.BinarySearch(TimeBounds[:], d)
+	t.Counts[i]++
+	t.Sum += d
+}
 
 // Load is one load of tables as Status remembers it.
 type Load struct {
@@ -131,6 +156,18 @@ type Status struct {
 	Resyncs        uint64 // loads of all tables after the first, but for Requested ones
 	Reloads        uint64 // loads of one or some tables
 	Loads          []Load // the last Config.KeepLoads, oldest first
+	LoadsFor       map[Reason]uint64
+
+	// FetchTimes are how long the completed fetches took, by this process' clock.
+	FetchTimes Times
+	// VisibleTimes are, for each transaction that a cut brought, from its last
+	// captured event until it was visible here. From the event to the snapshot
+	// is read on the server's clock, and from before the fetch was sent to its
+	// publication on ours, so that clocks that differ do not matter; the way of the
+	// request to the server is counted twice. What lies between the event and
+	// the commit is counted too: the server does not tell when it was.
+	VisibleTimes Times
+	LastCut      time.Time // when a cut was last published
 
 	Checkpoint CheckpointStatus
 
@@ -195,7 +232,7 @@ func (e *Engine) Status() Status {
 	defer e.mu.Unlock()
 	st := e.sh.st
 	st.State, st.Since, st.Reason = e.sh.state, e.sh.since, e.sh.reason
-	st.Loads = slices.Clone(st.Loads)
+	st.Loads, st.LoadsFor = slices.Clone(st.Loads), maps.Clone(st.LoadsFor)
 	st.Tables = slices.Clone(st.Tables)
 	st.Checkpoint.Without = slices.Clone(st.Checkpoint.Without)
 	if !st.LastFetch.IsZero() {

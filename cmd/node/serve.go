@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -21,33 +22,47 @@ import (
 
 func serveCommand(o *options) *cobra.Command {
 	var tables []string
-	var listen, name, bell string
-	var maxStale time.Duration
+	var name, bell string
+	var who access
+	var pages serve.Options
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep tables in memory and serve them over HTTP",
 		Long: `serve keeps tables in memory and serves them over HTTP:
 
   GET /v1/tables/{table}/rows/{key}  one row, as row_to_json gives it
+  PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
   GET /v1/tables/{table}/rows        all rows of one instant, one a line; Lockstep-Position says which
+  GET /v1/changes                    every change as it happens, as server-sent events; ?table=... for some tables
   GET /v1/status                     what the node knows of itself
+  GET /metrics                       the same for Prometheus
   GET /healthz, /readyz              the process runs; the tables are loaded
 
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
-key column, or a JSON array for a key of several, percent-encoded.
+key column, or a JSON array for a key of several, percent-encoded. A write answers with a
+Lockstep-Token; a read that sends it, to any node, waits until it sees that write.
 
-Whoever reaches the address may read the tables: it is loopback unless --listen says otherwise.`,
+Whoever reaches the address may read the tables, so it is loopback. For another one with --listen
+clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`,
 		Example: `  lockstep serve --table public.employees --table 'public."Odd Name"'
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/7
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/%22text-key%22
-  curl http://127.0.0.1:8080/v1/tables/public.pairs/rows/%5B1%2C2%5D`,
+  curl http://127.0.0.1:8080/v1/tables/public.pairs/rows/%5B1%2C2%5D
+  curl -i -X PUT -H 'Content-Type: application/json' -d '{"name":"Ann"}' http://127.0.0.1:8080/v1/tables/public.employees/rows/7`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(tables) == 0 {
 				return errors.New("serve needs a --table, such as --table public.employees or --table 'public.*'")
 			}
+			if pages.MaxBody <= 0 || pages.MaxStreams <= 0 || pages.Window <= 0 {
+				return errors.New("--max-body, --max-streams and --window must be above 0")
+			}
 			log := logger()
 			slog.SetDefault(log)
+			in, err := who.read()
+			if err != nil {
+				return err
+			}
 			pool, err := o.connect(cmd.Context())
 			if err != nil {
 				return err
@@ -62,23 +77,28 @@ Whoever reaches the address may read the tables: it is loopback unless --listen 
 				return err
 			}
 			// The port first: who loads a million rows to learn that it is taken?
-			l, err := net.Listen("tcp", listen)
+			l, err := in.open(log)
 			if err != nil {
-				return fmt.Errorf("cannot listen on %s: %w (choose another address with --listen)", listen, err)
+				return err
 			}
+			in.admit(&pages)
 			s := &served{
-				pages: serve.New(declared, serve.Options{MaxStale: maxStale, Scrub: scrub}),
-				say:   func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on http://%s\n", n, l.Addr()) },
+				pages: serve.New(declared, pages), tls: in.tls,
+				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
 			}
 			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
-	f.StringVar(&listen, "listen", "127.0.0.1:8080", "address to serve on")
+	who.flags(cmd)
+	f.BoolVar(&pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
+	f.IntVar(&pages.MaxStreams, "max-streams", 100, "how many streams of changes there may be")
+	f.IntVar(&pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")
+	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
-	f.DurationVar(&maxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
+	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
 	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
 	return cmd
 }
@@ -107,6 +127,7 @@ func declare(ctx context.Context, pool *pgxpool.Pool, names []string) (*serve.Ta
 // served is a node over HTTP.
 type served struct {
 	pages *serve.Handler
+	tls   *tls.Config      // nil: plain HTTP
 	say   func(tables int) // once they are loaded
 }
 
@@ -115,13 +136,20 @@ type served struct {
 // like a process that hangs.
 func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cfg lockstep.Config, declared *serve.Tables) error {
 	server := &http.Server{
-		Handler: s.pages, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
+		Handler: s.pages, TLSConfig: s.tls, ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second,
 		WriteTimeout: time.Minute, // which a stream of rows puts off as it goes
 		IdleTimeout:  2 * time.Minute, MaxHeaderBytes: 64 << 10,
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
+	server.RegisterOnShutdown(s.pages.End) // a stream would never finish
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(l) }()
+	go func() {
+		if server.TLSConfig != nil {
+			ended <- server.ServeTLS(l, "", "") // its certificate is in the configuration
+			return
+		}
+		ended <- server.Serve(l)
+	}()
 	node, err := lockstep.Start(ctx, pool, cfg, declared.Any()...)
 	if err == nil {
 		s.pages.Ready(node)

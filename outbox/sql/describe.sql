@@ -21,6 +21,10 @@ select c.oid, n.nspname, c.relname, c.relkind = 'p',
             select t.typbasetype, t.typnotnull from below join pg_type t on t.oid = below.base)
           select coalesce(bool_or(required), false) as domain from below) not_null
         where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
+       -- Whatever the search path: a type's name for a column that is declared by hand.
+       (select array_agg(pg_catalog.quote_ident(tn.nspname) || '.' || pg_catalog.quote_ident(ty.typname) order by a.attnum)
+        from pg_attribute a join pg_type ty on ty.oid = a.atttypid join pg_namespace tn on tn.oid = ty.typnamespace
+        where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),
        pg_catalog.has_table_privilege(c.oid, 'select'), pg_catalog.row_security_active(c.oid)
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = pg_catalog.to_regclass($1)

@@ -1,72 +1,24 @@
 package serve_test
 
 import (
-	"context"
 	"encoding/json"
-	"io"
-	"log/slog"
-	"net/http"
-	"net/http/httptest"
 	"net/url"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
-	"github.com/pglockstep/lockstep/internal/pgtest"
-	"github.com/pglockstep/lockstep/triggers"
 )
-
-func TestMain(m *testing.M) { pgtest.Main(m) }
-
-// served is a node on tables with odd names and odd keys, over HTTP.
-func served(t *testing.T, sql string, tables ...string) (db *pgtest.DB, node *lockstep.Node, get func(path string) (int, string, http.Header)) {
-	t.Helper()
-	db = pgtest.New(t)
-	db.Exec(t, sql)
-	quiet := slog.New(slog.DiscardHandler)
-	pool := db.Pool(t)
-	if err := triggers.Install(t.Context(), pool, triggers.Options{Logger: quiet}, tables...); err != nil {
-		t.Fatal(err)
-	}
-	declared := serve.Declare(tables)
-	pages := serve.New(declared, serve.Options{MaxStale: time.Minute})
-	node, err := lockstep.Start(t.Context(), pool, lockstep.Config{Name: "n1", Logger: quiet}, declared.Any()...)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pages.Ready(node)
-	server := httptest.NewServer(pages)
-	t.Cleanup(func() {
-		server.Close()
-		if err := node.Close(context.Background()); err != nil {
-			t.Error(err)
-		}
-	})
-	return db, node, func(path string) (int, string, http.Header) {
-		t.Helper()
-		res, err := server.Client().Get(server.URL + path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer func() { _ = res.Body.Close() }()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body), res.Header
-	}
-}
 
 func TestOddTablesAndOddKeys(t *testing.T) {
 	tables := []string{`"Odd/ %Name"."T.x"`, "public.texts", "public.big", "public.pair", "public.ids"}
-	db, node, get := served(t, `
+	site := served(t, serve.Options{MaxStale: time.Minute}, `
 		create schema "Odd/ %Name"; create table "Odd/ %Name"."T.x" ("Id" int primary key, j json); insert into "Odd/ %Name"."T.x" values (7, E'{\n "a" : 1.10 }');
 		create table texts (k text primary key, v int); insert into texts values ('a/b', 1), ('"q" \ é '||chr(10)||chr(1)||'<&>', 2), ('', 3), ('ünï%20', 4);
 		create table big (id bigint primary key); insert into big values (9223372036854775807), (9007199254740993), (-1);
 		create table pair (a int, b text, v date, primary key (b, a)); insert into pair values (1, 'x/y', '2020-02-29');
 		create table ids (id uuid primary key); insert into ids values ('8f14e45f-ceea-467f-a0e6-1e2f3a4b5c6d')`, tables...)
+	db, node, get := site.db, site.node, site.get
 	row := func(table, key string) string {
 		return "/v1/tables/" + url.PathEscape(table) + "/rows/" + url.PathEscape(key)
 	}
@@ -114,7 +66,7 @@ func TestOddTablesAndOddKeys(t *testing.T) {
 }
 
 func TestRowsAreOneViewAndStatusIsJSON(t *testing.T) {
-	_, _, get := served(t, "create table a (id int primary key, v text); insert into a select i, 'row ' || i from generate_series(1, 2500) i", "public.a")
+	get := served(t, serve.Options{MaxStale: time.Minute}, "create table a (id int primary key, v text); insert into a select i, 'row ' || i from generate_series(1, 2500) i", "public.a").get
 	status, body, header := get("/v1/tables/public.a/rows")
 	if n := strings.Count(body, "\n"); status != 200 || n != 2500 || header.Get("Lockstep-Position") == "" || header.Get("Content-Type") != "application/x-ndjson" {
 		t.Errorf("%d, %d lines, %v", status, n, header)

@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"io"
+	"net/http"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/pglockstep/lockstep/internal/pgtest"
+)
+
+// curl asks a node as curl does.
+func (s *serving) curl(t *testing.T, method, path, body string) (status int, answer string, header http.Header) {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, method, s.url+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if body != "" {
+		req.Header.Set("Content-Type", "application/json")
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	b, err := io.ReadAll(res.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return res.StatusCode, string(b), res.Header
+}
+
+func TestAServedNodeReadsWritesStreamsAndEndsWhenItIsTold(t *testing.T) {
+	build(t)
+	db := pgtest.New(t)
+	db.Exec(t, "create table a (id int primary key, name text)")
+	s := startServe(t, db, nil, "--listen", "127.0.0.1:0", "--writes", "--max-body", "100", "--max-streams", "1", "--window", "100000")
+
+	res, err := http.Get(s.url + "/v1/changes?table=public.a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	stream := bufio.NewScanner(res.Body)
+	event := func(name string) {
+		t.Helper()
+		for stream.Scan() {
+			if stream.Text() == "event: "+name {
+				return
+			}
+		}
+		t.Fatalf("no %s: %v", name, stream.Err())
+	}
+	event("live")
+	status, body, header := s.curl(t, http.MethodPut, "/v1/tables/public.a/rows/7", `{"name":"Ann"}`)
+	if status != 201 || body != "" || header.Get("Lockstep-Token") == "" {
+		t.Errorf("PUT: %d %q %v", status, body, header)
+	}
+	event("insert")
+	if status, body, _ := s.curl(t, http.MethodGet, "/v1/tables/public.a/rows/7", ""); status != 200 || body != `{"id":7,"name":"Ann"}`+"\n" {
+		t.Errorf("GET: %d %q", status, body)
+	}
+	if status, body, _ := s.curl(t, http.MethodPut, "/v1/tables/public.a/rows/8", `{"name":"`+strings.Repeat("x", 100)+`"}`); status != 413 {
+		t.Errorf("--max-body: %d %q", status, body)
+	}
+	if status, body, _ := s.curl(t, http.MethodGet, "/v1/changes", ""); status != 503 {
+		t.Errorf("--max-streams: %d %q", status, body)
+	}
+	if status, body, _ := s.curl(t, http.MethodGet, "/metrics", ""); status != 200 || !strings.Contains(body, `lockstep_table_rows{table="public.a"} 1`) {
+		t.Errorf("metrics: %d %q", status, body)
+	}
+	if status, _, _ := s.curl(t, http.MethodGet, "/v1/status?"+strings.Repeat("x", 80<<10), ""); status != 431 {
+		t.Errorf("80 KiB of headers: %d", status)
+	}
+	if status, _, _ := s.curl(t, http.MethodDelete, "/v1/tables/public.a/rows/7", ""); status != 204 {
+		t.Errorf("DELETE: %d", status)
+	}
+	event("delete")
+
+	http.DefaultClient.CloseIdleConnections()
+	began := time.Now()
+	if status := s.stop(t); status != 0 {
+		t.Errorf("exit status %d after %v\n%s", status, time.Since(began), s.log)
+	}
+	for stream.Scan() { // up to a clean end
+	}
+	if stream.Err() != nil {
+		t.Errorf("the stream broke: %v", stream.Err())
+	}
+}
+
+func TestWithoutWritesNothingIsWritten(t *testing.T) {
+	build(t)
+	db := pgtest.New(t)
+	db.Exec(t, "create table a (id int primary key); insert into a values (1)")
+	s := startServe(t, db, nil, "--listen", "127.0.0.1:0")
+	for _, method := range []string{http.MethodPut, http.MethodDelete, http.MethodPost} {
+		if status, body, _ := s.curl(t, method, "/v1/tables/public.a/rows/1", "{}"); status != 405 || !strings.Contains(body, "--writes") {
+			t.Errorf("%s: %d %q", method, status, body)
+		}
+	}
+	if status := s.stop(t); status != 0 {
+		t.Errorf("exit status %d\n%s", status, s.log)
+	}
+}
