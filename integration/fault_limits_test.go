@@ -138,6 +138,9 @@ func TestTimeoutsOfTheRoleOrTheDatabaseCutNoLoadAndNoCatchUpShort(t *testing.T) 
 				t.Fatalf("%d rows are loaded", table.Len())
 			}
 			t.Logf("the load took %v", node.Status().Loads[0].Took)
+			// A load of so large a log is proved by the next event only.
+			do(t, admin, "update items set v = 1 where id = 1")
+			until(t, "an event has come", func() bool { i, _ := table.Get(1); return i.V == 1 })
 			w := watched(t, node, table)
 			fetches := node.Status().Fetches
 			until(t, "some beats have passed", func() bool { return node.Status().Fetches > fetches+8 })

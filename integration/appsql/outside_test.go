@@ -21,7 +21,7 @@ func install(t *testing.T, db *pgtest.DB, captured bool, tables ...string) {
 	if !captured {
 		return
 	}
-	if err := triggers.Install(t.Context(), db.Pool(t), triggers.Options{Bell: triggers.BellNotify, Logger: silent}, tables...); err != nil {
+	if err := triggers.Install(t.Context(), db.Pool(t), triggers.Options{Bell: triggers.BellNotify, Published: true, Logger: silent}, tables...); err != nil {
 		t.Fatal(err)
 	}
 }

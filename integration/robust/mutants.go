@@ -47,6 +47,14 @@ func told(h *History, fits func(*NodeHistory, int) bool) (*NodeHistory, int) {
 
 func anyTxn(*NodeHistory, int) bool { return true }
 
+// transfer is a transaction that begins with money going from one table to the other: its events say what the
+// rows became, and no two of them are alike.
+func transfer(n *NodeHistory, i int) bool {
+	c := n.Txns[i].Changes
+	bank := func(d RowState) bool { return (d.Table == "account" || d.Table == "saving") && d.Row != "" }
+	return len(c) > 1 && bank(c[0]) && bank(c[1]) && c[0].Table != c[1].Table
+}
+
 // late is a cut in the middle of a node's history that changed rows and loaded nothing.
 func late(h *History, fits func(*NodeHistory, int) bool) (*NodeHistory, int) {
 	for _, n := range h.Nodes {

@@ -8,21 +8,21 @@ import "slices"
 func mutantEvents() map[string]Mutant {
 	return map[string]Mutant{
 		"an event is dropped": {"G2", func(h *History) bool {
-			n, i := told(h, anyTxn)
+			n, i := told(h, transfer)
 			if n != nil {
 				n.Txns[i].Changes = n.Txns[i].Changes[1:]
 			}
 			return n != nil
 		}},
 		"an event is doubled": {"G2", func(h *History) bool {
-			n, i := told(h, anyTxn)
+			n, i := told(h, transfer)
 			if n != nil {
 				n.Txns[i].Changes = append(n.Txns[i].Changes, n.Txns[i].Changes[0])
 			}
 			return n != nil
 		}},
 		"two events are swapped": {"G2", func(h *History) bool {
-			n, i := told(h, func(n *NodeHistory, i int) bool { return len(n.Txns[i].Changes) > 1 })
+			n, i := told(h, transfer)
 			if n != nil {
 				c := n.Txns[i].Changes
 				c[0], c[1] = c[1], c[0]
@@ -30,21 +30,21 @@ func mutantEvents() map[string]Mutant {
 			return n != nil
 		}},
 		"an event is altered": {"G2", func(h *History) bool {
-			n, i := told(h, func(n *NodeHistory, i int) bool { return n.Txns[i].Changes[0].Row != "" })
+			n, i := told(h, transfer)
 			if n != nil {
 				n.Txns[i].Changes[0].Row += "0"
 			}
 			return n != nil
 		}},
 		"a transaction is told twice": {"G2", func(h *History) bool {
-			n, i := told(h, anyTxn)
+			n, i := told(h, transfer)
 			if n != nil {
 				n.Txns = slices.Insert(n.Txns, i, n.Txns[i])
 			}
 			return n != nil
 		}},
 		"a transaction is not told": {"G2", func(h *History) bool {
-			n, i := told(h, anyTxn)
+			n, i := told(h, transfer)
 			if n != nil {
 				n.Txns = slices.Delete(n.Txns, i, i+1)
 			}

@@ -23,8 +23,6 @@ set statement_timeout = '50ms';
 update a set v = 2 where id = 1;
 reset statement_timeout;
 update a set v = v + 10 where id = 1 returning v;
--- session c
-update a set v = v + 100 where id = 1 returning v;
 -- session a
 commit;
 table a;
