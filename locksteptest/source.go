@@ -68,6 +68,9 @@ func (s *session) Lost() <-chan struct{} { return s.lost }
 // Bell implements replay.Session.
 func (s *session) Bell() string { return "notify" }
 
+// WhyBell implements replay.Session.
+func (s *session) WhyBell() string { return "" }
+
 // Close implements replay.Session.
 func (s *session) Close() {
 	s.db.mu.Lock()

@@ -45,15 +45,9 @@ var localSettings, askSettings = func() (local, ask string) {
 // transaction: a pooler refuses or drops them and may hand each transaction to
 // another server process, or the pool's AfterConnect has made others.
 func (s *Source) connect(ctx context.Context, role string) (conn *pgx.Conn, pooled bool, err error) {
-	pc := s.cfg.Pool.Config()
-	cc := pc.ConnConfig.Copy()
-	if pc.BeforeConnect != nil {
-		if err := pc.BeforeConnect(ctx, cc); err != nil {
-			return nil, false, fmt.Errorf("outbox: BeforeConnect: %w", err)
-		}
-	}
-	if cc.RuntimeParams["application_name"] == "" {
-		cc.RuntimeParams["application_name"] = "lockstep " + role
+	cc, err := s.connConfig(ctx, role)
+	if err != nil {
+		return nil, false, err
 	}
 	conn, err = pgx.ConnectConfig(ctx, asked(cc))
 	var pgErr *pgconn.PgError
@@ -64,8 +58,8 @@ func (s *Source) connect(ctx context.Context, role string) (conn *pgx.Conn, pool
 	if err != nil {
 		return nil, false, fmt.Errorf("outbox: %w", err)
 	}
-	if pc.AfterConnect != nil {
-		if err := pc.AfterConnect(ctx, conn); err != nil {
+	if after := s.cfg.Pool.Config().AfterConnect; after != nil {
+		if err := after(ctx, conn); err != nil {
 			closeConn(conn)
 			return nil, false, fmt.Errorf("outbox: AfterConnect: %w", err)
 		}
@@ -79,6 +73,21 @@ func (s *Source) connect(ctx context.Context, role string) (conn *pgx.Conn, pool
 		return nil, false, fmt.Errorf("outbox: set up the connection: %w", err)
 	}
 	return conn, !held, nil
+}
+
+// connConfig is the way in which the pool would connect now.
+func (s *Source) connConfig(ctx context.Context, role string) (*pgx.ConnConfig, error) {
+	pc := s.cfg.Pool.Config()
+	cc := pc.ConnConfig.Copy()
+	if pc.BeforeConnect != nil {
+		if err := pc.BeforeConnect(ctx, cc); err != nil {
+			return nil, fmt.Errorf("outbox: BeforeConnect: %w", err)
+		}
+	}
+	if cc.RuntimeParams["application_name"] == "" {
+		cc.RuntimeParams["application_name"] = "lockstep " + role
+	}
+	return cc, nil
 }
 
 // asked is the configuration with our settings in place of the pool's.

@@ -116,7 +116,7 @@ func (f *fetch) pipeline(ctx context.Context, byHand bool) error {
 
 // sendCut queues the statements of a cut after the transaction has begun.
 func (f *fetch) sendCut(p *pgconn.Pipeline) error {
-	f.fast.header.send(p, nil, []int16{0, 1, 1, 0, 0})
+	f.fast.header.send(p, nil, headerFormats)
 	if f.req.DrawXid {
 		f.fast.draw.send(p, nil, binaryFormats)
 	}
@@ -155,7 +155,7 @@ func (f *fetch) relids() ([]byte, error) {
 
 // readCut reads what sendCut queued, up to the last event.
 func (f *fetch) readCut(p *pgconn.Pipeline) error {
-	if err := one(p, func(v [][]byte) error { return readHeader(v, &f.header) }); err != nil {
+	if err := one(p, f.readHeader); err != nil {
 		return err
 	}
 	if f.req.DrawXid {

@@ -138,13 +138,13 @@ func lockProblem(table string, pgErr *pgconn.PgError) error {
 // loadHeader takes the snapshot and reads everything that Begin gets.
 func (f *fetch) loadHeader(ctx context.Context, problems map[int]error) error {
 	p := f.fast.pg.StartPipeline(ctx)
-	f.fast.header.send(p, nil, []int16{0, 1, 1, 0, 0})
+	f.fast.header.send(p, nil, headerFormats)
 	if f.req.DrawXid {
 		f.fast.draw.send(p, nil, binaryFormats)
 	}
 	err := p.Sync()
 	if err == nil {
-		err = one(p, func(v [][]byte) error { return readHeader(v, &f.header) })
+		err = one(p, f.readHeader)
 	}
 	if err == nil && f.req.DrawXid {
 		err = one(p, f.readDrawn)

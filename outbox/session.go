@@ -131,8 +131,23 @@ func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
 	return err
 }
 
+// headerFormats: the two numbers come in binary.
+var headerFormats = []int16{0, 1, 1, 0, 0, 0}
+
+// readHeader reads the head of a fetch. Who has put another bell in place since the
+// session began has switched the one off that it hears.
+func (f *fetch) readHeader(v [][]byte) error {
+	if err := readHeader(v, &f.header); err != nil {
+		return err
+	}
+	if bell := string(v[5]); bell != f.installed {
+		return fmt.Errorf("%w from %s to %s", ErrBellChanged, f.installed, bell)
+	}
+	return nil
+}
+
 func readHeader(v [][]byte, h *Header) (err error) {
-	if len(v) != 5 || len(v[1]) != 8 || len(v[2]) != 8 {
+	if len(v) != len(headerFormats) || len(v[1]) != 8 || len(v[2]) != 8 {
 		return errors.New("outbox: the header has another shape")
 	}
 	if string(v[4]) != "repeatable read" {

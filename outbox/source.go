@@ -27,9 +27,13 @@ func NewSource(cfg Config) (*Source, error) {
 		return nil, errors.New("outbox: Config.Pool is nil")
 	}
 	switch cfg.Bell {
-	case BellDefault, BellNotify, BellPoll:
+	case BellAuto, BellNotify, BellPoll:
+	case BellWAL:
+		if cfg.WAL == nil {
+			return nil, fmt.Errorf("outbox: bell %q needs Config.WAL: wal.Bell{} of package outbox/wal", BellWAL)
+		}
 	default:
-		return nil, fmt.Errorf("outbox: bell %q: want %q, %q or none for the default", cfg.Bell, BellNotify, BellPoll)
+		return nil, fmt.Errorf("outbox: bell %q: want %q, %q, %q or %q", cfg.Bell, BellAuto, BellNotify, BellWAL, BellPoll)
 	}
 	sql, err := loadStatements(cfg.Schema)
 	if err != nil {
@@ -39,12 +43,13 @@ func NewSource(cfg Config) (*Source, error) {
 }
 
 // Session is one life of the connections: one that fetches and, unless it
-// polls, one that listens.
+// polls, one on which the bell rings.
 type Session struct {
-	src  *Source
-	conn *pgx.Conn
-	bell *listener // nil: poll
-	fast *fetcher
+	src       *Source
+	conn      *pgx.Conn
+	installed string // the bell that the database was installed with
+	belfry    belfry
+	fast      *fetcher
 	// pooled: the connection does not keep our settings (connect).
 	pooled bool
 	// decoders by table; made at first use, dropped when a load describes the table anew.
@@ -64,16 +69,15 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 	}
 	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql)}
 	var oid int64
-	var rings bool
 	err = session.within(ctx, func() (err error) {
-		oid, rings, err = s.admit(ctx, conn)
+		oid, session.installed, err = s.admit(ctx, conn)
 		return err
 	})
 	if err != nil {
 		closeConn(conn)
 		return nil, err
 	}
-	if err := session.hang(ctx, oid, rings); err != nil {
+	if err := session.hang(ctx, oid); err != nil {
 		closeConn(conn)
 		return nil, err
 	}
@@ -81,34 +85,33 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 }
 
 // admit asks what only needs to be asked once a connection.
-func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, err error) {
+func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, bell string, err error) {
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return 0, false, fmt.Errorf("outbox: ask for recovery: %w", err)
+		return 0, "", fmt.Errorf("outbox: ask for recovery: %w", err)
 	}
 	if standby {
-		return 0, false, fmt.Errorf("outbox: %w", ErrStandby)
+		return 0, "", fmt.Errorf("outbox: %w", ErrStandby)
 	}
 	var version, minNode int
 	var made, here int64
-	var bell string
 	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell)
 	var pgErr *pgconn.PgError
 	if absent := notInstalled(err, s.cfg.Schema); errors.Is(absent, ErrNotInstalled) {
-		return 0, false, fmt.Errorf("outbox: %w", absent)
+		return 0, "", fmt.Errorf("outbox: %w", absent)
 	}
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return 0, false, fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+		return 0, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
-		return 0, false, fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
+		return 0, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
 	case minNode > NodeVersion:
-		return 0, false, fmt.Errorf("outbox: %w: schema %s is of version %d and needs nodes of version %d, this one is %d: deploy a newer node",
+		return 0, "", fmt.Errorf("outbox: %w: schema %s is of version %d and needs nodes of version %d, this one is %d: deploy a newer node",
 			ErrSchema, s.cfg.Schema, version, minNode, NodeVersion)
 	case made != here:
-		return 0, false, fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
+		return 0, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
-	return schemaOID, bell == "notify", nil
+	return schemaOID, bell, nil
 }
 
 // notInstalled is an error of reading the schema's own tables, as
@@ -146,10 +149,8 @@ func (s *Session) Missing(ctx context.Context, anchors []Anchor) ([]Anchor, erro
 	return missing, nil
 }
 
-// Close ends both connections and waits until the listener has stopped.
+// Close ends both connections and waits until whatever rings has stopped.
 func (s *Session) Close() {
-	if s.bell != nil {
-		s.bell.close()
-	}
+	s.belfry.close()
 	closeConn(s.conn)
 }

@@ -24,8 +24,11 @@ type Session interface {
 	Rings() <-chan struct{}
 	// Lost is closed when the bell's connection has ended.
 	Lost() <-chan struct{}
-	// Bell names the doorbell in use: "notify", "poll".
+	// Bell names the doorbell in use: "wal", "notify", "poll". It may change
+	// while the session lives.
 	Bell() string
+	// WhyBell says why it is not a better one, "" where there is nothing to say.
+	WhyBell() string
 	// Missing returns those of the anchors that the outbox does not hold with
 	// the same transaction id, sequence number and time.
 	Missing(ctx context.Context, anchors []outbox.Anchor) ([]outbox.Anchor, error)
