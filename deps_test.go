@@ -67,6 +67,7 @@ var arrows = map[string][]string{
 	"triggers":        {"internal/psql"},
 	"outbox":          {"internal/psql", "outbox/rowjson"},
 	"outbox/rowjson":  {},
+	"outbox/wal":      {"outbox", "internal/psql"},
 	"cache":           {},
 	"replay":          {"outbox", "cache"},
 	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge"},

@@ -17,6 +17,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
+	"github.com/pglockstep/lockstep/outbox/wal"
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -70,16 +71,16 @@ Whoever reaches the address may read the tables: it is loopback unless --listen 
 				pages: serve.New(declared, serve.Options{MaxStale: maxStale, Scrub: scrub}),
 				say:   func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on http://%s\n", n, l.Addr()) },
 			}
-			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
+			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), WAL: wal.Bell{}, Logger: log}, declared)
 		},
 	}
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
 	f.StringVar(&listen, "listen", "127.0.0.1:8080", "address to serve on")
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
-	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
+	f.StringVar(&bell, "bell", string(lockstep.BellAuto), "auto (the one that install has put in place, else poll), notify, wal or poll")
 	f.DurationVar(&maxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
-	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
+	completeWords(cmd, "bell", string(lockstep.BellAuto), string(lockstep.BellNotify), string(lockstep.BellWAL), string(lockstep.BellPoll))
 	return cmd
 }
 

@@ -64,6 +64,9 @@ func TestNothingIsLeftOnTheServerHoweverTheBellEnds(t *testing.T) {
 		t.Errorf("%d temporary slots", n)
 	}
 	s.Close()
+	if n := one[int](t, conn, slots); n != 0 {
+		t.Errorf("%d slots after Close", n)
+	}
 	r.nothingLeft(t)
 
 	s = r.hung(t)

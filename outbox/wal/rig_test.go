@@ -174,3 +174,9 @@ func (j *journal) lines(text string) (found []string) {
 	}
 	return found
 }
+
+func (j *journal) clear() {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	j.text.Reset()
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"time"
 
@@ -167,17 +168,25 @@ func (s *stream) Rings() <-chan struct{} { return s.rings }
 // Lost implements outbox.Ringer.
 func (s *stream) Lost() <-chan struct{} { return s.lost }
 
-// Close implements outbox.Ringer. The server drops the slot once it has noticed.
+// Close implements outbox.Ringer. A server that is well has dropped the slot when it returns.
 func (s *stream) Close() {
 	s.cancel()
 	<-s.lost
 	s.end()
 }
 
-// end ends the connection without waiting long for a server that is gone.
+// end ends the connection, and does not wait long for a server that is gone. One
+// that is well closes its side once it has dropped the slot.
 func (s *stream) end() {
-	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
+	const patience = time.Second
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	if socket := s.conn.Conn(); !s.conn.IsClosed() && socket.SetDeadline(time.Now().Add(patience)) == nil {
+		s.conn.Frontend().Send(&pgproto3.Terminate{})
+		if s.conn.Frontend().Flush() == nil {
+			_, _ = io.Copy(io.Discard, socket) // until it is closed, or patience ends
+		}
+	}
 	_ = s.conn.Close(ctx) // it is over either way
 	select {
 	case <-s.conn.CleanupDone(): // what a cancelled call has left to do
