@@ -39,10 +39,10 @@ func own(t *testing.T, opts ...pgtest.Option) *pgtest.Cluster {
 }
 
 // noLeaks fails the test if, after all of its other cleanups, something runs that did not before.
-func noLeaks(t *testing.T) {
+func noLeaks(t *testing.T, but ...goleak.Option) {
 	t.Helper()
-	before := goleak.IgnoreCurrent()
-	t.Cleanup(func() { goleak.VerifyNone(t, before) })
+	but = append(but, goleak.IgnoreCurrent())
+	t.Cleanup(func() { goleak.VerifyNone(t, but...) })
 }
 
 // deadline bounds a test that waits for what never comes.
