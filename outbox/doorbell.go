@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -118,6 +119,7 @@ func (s *Session) hang(ctx context.Context, schemaOID int64) error {
 
 // polls notes, and says where it is news, why the session polls.
 func (s *Session) polls(level slog.Level, why string) {
+	why = strings.TrimPrefix(why, "outbox: ")
 	if s.belfry.lacks(why) {
 		s.src.cfg.Logger.Log(context.Background(), level, "polling: "+why)
 	}
@@ -127,31 +129,40 @@ func (s *Session) polls(level slog.Level, why string) {
 // must not hold up the node: after ProveWithin the session polls until the bell
 // hangs. So it does where the bell is refused, unless it was asked for by name.
 func (s *Session) climb(ctx context.Context) error {
-	cfg := s.src.cfg
 	climbing, cancel := context.WithCancel(context.Background())
 	s.belfry.stop, s.belfry.climbed = cancel, make(chan struct{})
-	first := make(chan error, 1)
-	go s.climber(climbing, first)
-	timer := time.NewTimer(cfg.ProveWithin)
-	defer timer.Stop()
-	var err error
-	select {
-	case err = <-first:
-		if err == nil || cfg.Bell != BellWAL && errors.Is(err, ErrBellRefused) {
-			return nil
-		}
-	case <-timer.C:
-		s.polls(slog.LevelInfo, fmt.Sprintf("the WAL bell is not ready after %s: its slot waits for the transactions that were in flight when it began", cfg.ProveWithin))
-		return nil
-	case <-ctx.Done():
-		err = fmt.Errorf("outbox: hang the WAL bell: %w", context.Cause(ctx))
+	first, told := make(chan error), make(chan struct{})
+	go s.climber(climbing, first, told)
+	err := s.firstTry(ctx, first)
+	close(told)
+	if err != nil {
+		s.belfry.close()
 	}
-	s.belfry.close()
 	return err
 }
 
-// climber tries until the bell hangs, and tells how the first attempt went.
-func (s *Session) climber(ctx context.Context, first chan<- error) {
+// firstTry waits for what becomes of the first attempt.
+func (s *Session) firstTry(ctx context.Context, first <-chan error) error {
+	cfg := s.src.cfg
+	timer := time.NewTimer(cfg.ProveWithin)
+	defer timer.Stop()
+	select {
+	case err := <-first:
+		if cfg.Bell == BellWAL || !errors.Is(err, ErrBellRefused) {
+			return err
+		}
+		s.polls(slog.LevelWarn, err.Error())
+	case <-timer.C:
+		s.polls(slog.LevelInfo, fmt.Sprintf("the WAL bell is not ready after %s: its slot waits for the transactions that were in flight when it began", cfg.ProveWithin))
+	case <-ctx.Done():
+		return fmt.Errorf("outbox: hang the WAL bell: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// climber tries until the bell hangs. It gives the outcome to the first try for
+// as long as that waits.
+func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan struct{}) {
 	defer close(s.belfry.climbed)
 	cfg := s.src.cfg
 	door := Door{Schema: cfg.Schema, Logger: cfg.Logger, Config: func(ctx context.Context) (*pgx.ConnConfig, error) {
@@ -160,17 +171,19 @@ func (s *Session) climber(ctx context.Context, first chan<- error) {
 	for {
 		bell, err := cfg.WAL.Hang(ctx, door)
 		if err == nil {
-			if _, _, why := s.belfry.get(); why != "" {
-				cfg.Logger.Info("the WAL bell rings now")
-			}
 			s.belfry.hang(BellWAL, bell)
-		} else if ctx.Err() == nil {
-			s.polls(slog.LevelWarn, err.Error())
+		} else {
 			err = fmt.Errorf("outbox: %w", err)
 		}
 		select {
-		case first <- err: // has room for one
-		default:
+		case first <- err:
+		case <-told:
+			switch {
+			case err == nil:
+				cfg.Logger.Info("the WAL bell rings now")
+			case ctx.Err() == nil:
+				s.polls(slog.LevelWarn, err.Error())
+			}
 		}
 		if err == nil || !rest(ctx, cfg.RetryBell) {
 			return
