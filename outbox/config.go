@@ -116,9 +116,9 @@ var (
 	ErrForeignCluster = errors.New("the outbox was made in another cluster")
 	// ErrBellRefused means that the server answers and the WAL bell is not to be had there.
 	ErrBellRefused = errors.New("the WAL bell cannot be used here")
-	// ErrBellChanged means that install has put another bell in place: open a
-	// session again, which uses it.
-	ErrBellChanged = errors.New("the database's bell was changed")
+	// ErrBellChanged means that another bell is in place, or that it is to be asked
+	// again whether the WAL bell may hang: open a session again.
+	ErrBellChanged = errors.New("the bell was changed")
 	// ErrTable is wrapped by every TableError.
 	ErrTable = errors.New("table cannot be followed")
 )

@@ -91,12 +91,12 @@ func (b *belfry) close() {
 // ladder has one step: from the bell that the database has down to polling.
 func (s *Session) hang(ctx context.Context, schemaOID int64) error {
 	cfg := s.src.cfg
-	notifies, logged := s.installed == string(BellNotify), s.installed == string(BellWAL)
+	notifies, logged := s.installed.bell == string(BellNotify), s.installed.bell == string(BellWAL)
 	switch {
 	case cfg.Bell == BellPoll:
 		return nil
 	case cfg.Bell == BellWAL && !logged:
-		return fmt.Errorf("outbox: %w: the database was installed with bell %s: run lockstep install --bell wal", ErrBellRefused, s.installed)
+		return fmt.Errorf("outbox: %w: the database was installed with bell %s: run lockstep install --bell wal", ErrBellRefused, s.installed.bell)
 	case logged && cfg.Bell != BellNotify && cfg.WAL != nil:
 		return s.climb(ctx)
 	case notifies:

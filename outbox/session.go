@@ -132,16 +132,20 @@ func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
 }
 
 // headerFormats: the two numbers come in binary.
-var headerFormats = []int16{0, 1, 1, 0, 0, 0}
+var headerFormats = []int16{0, 1, 1, 0, 0, 0, 0}
 
 // readHeader reads the head of a fetch. Who has put another bell in place since the
-// session began has switched the one off that it hears.
+// session began has switched the one off that it hears; and among other standbys the
+// WAL bell may not be wanted any more.
 func (f *fetch) readHeader(v [][]byte) error {
 	if err := readHeader(v, &f.header); err != nil {
 		return err
 	}
-	if bell := string(v[5]); bell != f.installed {
-		return fmt.Errorf("%w from %s to %s", ErrBellChanged, f.installed, bell)
+	switch now := (installed{bell: string(v[5]), standbys: string(v[6])}); {
+	case now.bell != f.installed.bell:
+		return fmt.Errorf("%w from %s to %s", ErrBellChanged, f.installed.bell, now.bell)
+	case now != f.installed:
+		return fmt.Errorf("%w: synchronous_standby_names was %q and is %q", ErrBellChanged, f.installed.standbys, now.standbys)
 	}
 	return nil
 }

@@ -47,13 +47,19 @@ func NewSource(cfg Config) (*Source, error) {
 type Session struct {
 	src       *Source
 	conn      *pgx.Conn
-	installed string // the bell that the database was installed with
+	installed installed
 	belfry    belfry
 	fast      *fetcher
 	// pooled: the connection does not keep our settings (connect).
 	pooled bool
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
+}
+
+// installed is what decides which bell can hang. A session ends when it changes.
+type installed struct {
+	bell     string // that the database was installed with
+	standbys string // synchronous_standby_names, where the bell is wal
 }
 
 // Open connects, refuses what cannot be followed (ErrStandby, ErrNotInstalled,
@@ -85,33 +91,33 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 }
 
 // admit asks what only needs to be asked once a connection.
-func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, bell string, err error) {
+func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, has installed, err error) {
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return 0, "", fmt.Errorf("outbox: ask for recovery: %w", err)
+		return 0, has, fmt.Errorf("outbox: ask for recovery: %w", err)
 	}
 	if standby {
-		return 0, "", fmt.Errorf("outbox: %w", ErrStandby)
+		return 0, has, fmt.Errorf("outbox: %w", ErrStandby)
 	}
 	var version, minNode int
 	var made, here int64
-	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell)
+	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &has.bell, &has.standbys)
 	var pgErr *pgconn.PgError
 	if absent := notInstalled(err, s.cfg.Schema); errors.Is(absent, ErrNotInstalled) {
-		return 0, "", fmt.Errorf("outbox: %w", absent)
+		return 0, has, fmt.Errorf("outbox: %w", absent)
 	}
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return 0, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+		return 0, has, fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
-		return 0, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
+		return 0, has, fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
 	case minNode > NodeVersion:
-		return 0, "", fmt.Errorf("outbox: %w: schema %s is of version %d and needs nodes of version %d, this one is %d: deploy a newer node",
+		return 0, has, fmt.Errorf("outbox: %w: schema %s is of version %d and needs nodes of version %d, this one is %d: deploy a newer node",
 			ErrSchema, s.cfg.Schema, version, minNode, NodeVersion)
 	case made != here:
-		return 0, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
+		return 0, has, fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
-	return schemaOID, bell, nil
+	return schemaOID, has, nil
 }
 
 // notInstalled is an error of reading the schema's own tables, as

@@ -1,4 +1,5 @@
 -- What a session asks once: may this server be followed at all?
 select pg_catalog.pg_is_in_recovery(), m.version, m.min_node, m.system_identifier, c.system_identifier,
-       (select n.oid::bigint from pg_catalog.pg_namespace n where n.nspname = :'schema'), m.bell
+       (select n.oid::bigint from pg_catalog.pg_namespace n where n.nspname = :'schema'), m.bell,
+       case m.bell when 'wal' then pg_catalog.current_setting('synchronous_standby_names') else '' end
 from :"schema".meta m, pg_catalog.pg_control_system() c

@@ -6,6 +6,7 @@ import (
 	"embed"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -82,15 +83,28 @@ func (s *stream) admit(ctx context.Context, schema, publication string) error {
 		return fmt.Errorf("ask for the publication: %w", err)
 	}
 	row := results[0].Rows[0]
-	switch level, slots, published := string(row[0]), string(row[1]), string(row[2]); {
+	standbys, own := string(row[2]), string(row[3])
+	switch level, slots, published := string(row[0]), string(row[1]), string(row[4]); {
 	case level != "logical":
 		return refused("wal_level is %s, and must be logical (which takes a restart of Postgres)", level)
 	case slots == "0":
 		return refused("max_replication_slots is 0")
+	case standsIn(standbys, own):
+		return refused("synchronous_standby_names = %s would take it for a standby: name the standbys", standbys)
 	case published != "t":
 		return refused("publication %s of the outbox is not there: run lockstep install --bell wal", publication)
 	}
 	return nil
+}
+
+// standsIn reports whether commits would wait for the bell as for a standby, and
+// take its word that they are safe: Postgres takes for one whoever reads the log
+// under a listed application_name, and * lists all.
+func standsIn(standbys, own string) bool {
+	return slices.ContainsFunc(strings.FieldsFunc(standbys, func(r rune) bool { return strings.ContainsRune(`,()"`, r) }), func(name string) bool {
+		name = strings.TrimSpace(name)
+		return name == "*" || strings.EqualFold(name, own)
+	})
 }
 
 // prove waits for the server's first answer.

@@ -109,6 +109,36 @@ func TestWithoutItsPublicationTheNodePollsAndSaysWhatToRun(t *testing.T) {
 	comes(t, s)
 }
 
+// Postgres would let commits wait for the bell, and believe it.
+func TestTheBellIsNoStandby(t *testing.T) {
+	c := pgtest.Own(t, pgtest.With("wal_level", "logical"), pgtest.With("synchronous_commit", "local"), pgtest.With("synchronous_standby_names", "ANY 1 (other, lockstep)"))
+	r := newRig(t, c.New(t))
+	src := r.source(t, r.pool)
+	s := r.hung(t)
+	pos := load(t, s)
+	for _, names := range []string{"*", "FIRST 1 (other, *)", `ANY 1 (other, "Lockstep Bell")`} {
+		r.Exec(t, "alter system set synchronous_standby_names = '"+names+"'")
+		r.Exec(t, "select pg_reload_conf()")
+		var err error
+		until(t, "the session ends", func() bool {
+			err = s.Fetch(t.Context(), outbox.Request{From: pos}, &counter{})
+			return err != nil
+		})
+		s.Close()
+		if !isChanged(err) {
+			t.Errorf("%s: %v", names, err)
+		}
+		if s, err = src.Open(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		if s.Bell() != "poll" || !strings.Contains(s.WhyBell(), "would take it for a standby") {
+			t.Errorf("%s: the bell is %s: %q", names, s.Bell(), s.WhyBell())
+		}
+	}
+	r.nothingLeft(t)
+}
+
 func TestANodeUsesTheBellThatTheDatabaseHas(t *testing.T) {
 	r := newRig(t, pgtest.New(t))
 	for _, c := range []struct {
