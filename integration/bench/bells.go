@@ -145,7 +145,7 @@ func (b *bench) underBell(ctx context.Context, bell triggers.Bell, withNode bool
 	}
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
-	for node.Status().Bell != string(bell) { // whose slot waits for autovacuum, say
+	for node.Status().Bell != string(bell) && ctx.Err() == nil { // whose slot waits for autovacuum, say
 		<-tick.C
 	}
 	return errors.Join(fn(ours), node.Barrier(ctx), node.Close(ctx))
