@@ -78,11 +78,12 @@ func (s *stream) admit(ctx context.Context, schema, publication string) error {
 	if err != nil {
 		return err
 	}
-	results, err := s.conn.Exec(ctx, sql).ReadAll()
+	// No timeout of the server's defaults may cut the wait for the slot short.
+	results, err := s.conn.Exec(ctx, "set statement_timeout = 0; set lock_timeout = 0; "+sql).ReadAll()
 	if err != nil {
 		return fmt.Errorf("ask for the publication: %w", err)
 	}
-	row := results[0].Rows[0]
+	row := results[len(results)-1].Rows[0]
 	standbys, own := string(row[2]), string(row[3])
 	switch level, slots, published := string(row[0]), string(row[1]), string(row[4]); {
 	case level != "logical":

@@ -103,6 +103,8 @@ func TestTheLogIsAcknowledgedWhateverIsWritten(t *testing.T) {
 // A slot waits for every writer. The node does not: it polls until the bell hangs.
 func TestALongTransactionAtTheStartHoldsUpTheBellOnly(t *testing.T) {
 	r := newRig(t, pgtest.New(t))
+	r.Exec(t, "alter database "+r.Name+" set lock_timeout = '50ms'") // for queries, not for this
+	conn := r.Conn(t)
 	long := r.Conn(t)
 	if _, err := long.Exec(t.Context(), "begin; select pg_current_xact_id()"); err != nil {
 		t.Fatal(err)
@@ -119,6 +121,9 @@ func TestALongTransactionAtTheStartHoldsUpTheBellOnly(t *testing.T) {
 			continue
 		}
 		load(t, s)
+		until(t, "it has waited for longer than the database's queries may", func() bool {
+			return one[bool](t, conn, "select coalesce(max(clock_timestamp() - backend_start) > '300ms', false) from pg_stat_activity where application_name = 'lockstep bell' and datname = current_database()")
+		})
 		if _, err := long.Exec(t.Context(), "commit"); err != nil {
 			t.Fatal(err)
 		}

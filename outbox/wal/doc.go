@@ -10,7 +10,8 @@
 //
 // It is refused where synchronous_standby_names would take it for a standby.
 //
-// What it costs: the server decodes its whole log once for each node. A slot
+// What it costs: the server decodes its whole log once for each node, and puts
+// large transactions, whatever they wrote, on its disk while it does. A slot
 // cannot be had until every transaction has ended that was writing when it was asked for,
 // in any database of the cluster, and it keeps the log from the beginning of the oldest
 // one that is running. With synchronous_commit = off a commit is visible before
