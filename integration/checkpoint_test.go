@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -23,6 +22,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/checkpoint"
+	"github.com/pglockstep/lockstep/internal/logbuf"
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/internal/rowmap"
 	"github.com/pglockstep/lockstep/outbox"
@@ -36,31 +36,7 @@ type keeper struct {
 	pool *pgxpool.Pool
 	dir  string
 	name string
-	log  logged
-}
-
-// logged is a log that may be written and read at once.
-type logged struct {
-	mu  sync.Mutex
-	buf bytes.Buffer
-}
-
-func (l *logged) Write(b []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.Write(b)
-}
-
-func (l *logged) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.buf.String()
-}
-
-func (l *logged) Reset() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.buf.Reset()
+	log  logbuf.Buffer
 }
 
 func newKeeper(t *testing.T, db *pgtest.DB) *keeper {

@@ -76,10 +76,7 @@ func TestACrashThatTakesAppliedCommitsLeadsToADifferenceAndNoMore(t *testing.T) 
 			if err := proxy.Start(); err != nil {
 				t.Fatal(err)
 			}
-			barrier(t, node)
-			wantResync(t, node, replay.AnchorMissing)
-			wantSame(t, db, table)
-			wantTold(t, db, changes, had)
+			wantDifference(t, db, node, table, changes, had)
 		})
 	}
 }
@@ -151,10 +148,7 @@ func TestACommitLostBehindASurvivorIsNoticed(t *testing.T) {
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
-	barrier(t, node)
-	wantResync(t, node, replay.AnchorMissing)
-	wantSame(t, db, table)
-	wantTold(t, db, changes, had)
+	wantDifference(t, db, node, table, changes, had)
 }
 
 // A load can see a commit that is not in the log on disk, of a transaction
@@ -183,8 +177,15 @@ func TestAnOldTransactionThatALoadHasSeenAndACrashTakesIsNoticed(t *testing.T) {
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
+	wantDifference(t, db, node, table, changes, had)
+}
+
+// wantDifference waits for a load that a missing transaction has led to: the node ends equal to the table, and
+// a subscriber is told of what differs from what the node had, and of nothing else.
+func wantDifference(t *testing.T, db *pgtest.DB, node *lockstep.Node, table *lockstep.Table[int, item], changes *feed[int, item], had map[int]item) {
+	t.Helper()
 	barrier(t, node)
-	wantSame(t, db, table)
 	wantResync(t, node, replay.AnchorMissing)
+	wantSame(t, db, table)
 	wantTold(t, db, changes, had)
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/pgserver"
 	"github.com/pglockstep/lockstep/internal/pgtest"
+	"github.com/pglockstep/lockstep/internal/tmpfs"
 )
 
 // disk is a small file system of a test's own. It is gone when the test is over, whatever became of it.
@@ -27,20 +28,13 @@ type disk struct {
 
 func newDisk(t *testing.T, size string) *disk {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "lockstep-disk-*")
+	dir, unmount, err := tmpfs.Mount(size)
 	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = os.Remove(dir) })
-	if err := os.Chmod(dir, 0o755); err != nil {
-		t.Fatal(err)
-	}
-	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "mode=0755,size="+size); err != nil {
 		t.Skipf("not run: a small file system cannot be mounted here (%v): run as root, in a container with CAP_SYS_ADMIN", err)
 	}
 	t.Cleanup(func() {
-		if err := syscall.Unmount(dir, syscall.MNT_DETACH); err != nil {
-			t.Errorf("unmount %s: %v", dir, err)
+		if err := unmount(); err != nil {
+			t.Error(err)
 		}
 	})
 	return &disk{t, dir}

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep/cache"
+	"github.com/pglockstep/lockstep/internal/logbuf"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -146,7 +147,7 @@ func TestACheckpointThatIsNoLongerGoodIsRefusedWithItsReason(t *testing.T) {
 		}, "locked"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			var log logged
+			var log logbuf.Buffer
 			keeping(t, Config{Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, r *rig, p *place) {
 				r.restart("e", "d")
 				before := len(r.published())
@@ -383,7 +384,7 @@ func TestACheckpointIsOneStateWhateverIsAppliedMeanwhile(t *testing.T) {
 }
 
 func TestAWriteThatFailsIsSaidOnceAndStopsNothing(t *testing.T) {
-	var log logged
+	var log logbuf.Buffer
 	keeping(t, Config{CheckpointEvery: time.Minute, Logger: slog.New(slog.NewTextHandler(&log, nil))}, func(t *testing.T, r *rig, p *place) {
 		p.set(func(p *place) { p.noWrite = errors.New("no space left") })
 		for range 5 {

@@ -1,46 +1,29 @@
 package robust
 
 import (
-	"context"
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/pglockstep/lockstep/internal/tmpfs"
 )
 
 // disk is a file system in memory, which can be filled up.
 type disk struct {
 	mount string
 	dir   string // for the server
+	close func() error
 }
 
-// diskBytes bounds it; memory is only used for what is written.
-const diskBytes = "size=3g,mode=0755"
-
-// newDisk mounts one, where that is allowed. It first takes away what dead processes left.
-func newDisk(context.Context) (*disk, error) {
-	sweepDisks()
-	mount, err := os.MkdirTemp("", fmt.Sprintf("lockstep-disk-%d-", os.Getpid()))
+// newDisk mounts one, where that is allowed. Memory is only used for what is written.
+func newDisk() (*disk, error) {
+	mount, unmount, err := tmpfs.Mount("3g")
 	if err != nil {
 		return nil, err
 	}
-	if err := unix.Mount("tmpfs", mount, "tmpfs", 0, diskBytes); err != nil {
-		return nil, errors.Join(err, os.Remove(mount))
-	}
-	return &disk{mount: mount, dir: filepath.Join(mount, "pg")}, nil
-}
-
-func sweepDisks() {
-	found, _ := filepath.Glob(filepath.Join(os.TempDir(), "lockstep-disk-*")) // the pattern is good
-	for _, mount := range found {
-		var pid int
-		if _, err := fmt.Sscanf(filepath.Base(mount), "lockstep-disk-%d-", &pid); err == nil && errors.Is(unix.Kill(pid, 0), unix.ESRCH) {
-			_ = unix.Unmount(mount, unix.MNT_DETACH) // it may be unmounted already
-			_ = os.Remove(mount)
-		}
-	}
+	return &disk{mount: mount, dir: filepath.Join(mount, "pg"), close: unmount}, nil
 }
 
 // fill leaves no room; free makes room again.
@@ -60,11 +43,3 @@ func (d *disk) fill() error {
 }
 
 func (d *disk) free() error { return os.Remove(filepath.Join(d.mount, "filler")) }
-
-// close unmounts it, with all that is on it.
-func (d *disk) close() error {
-	if err := unix.Unmount(d.mount, unix.MNT_DETACH); err != nil {
-		return err
-	}
-	return os.Remove(d.mount)
-}

@@ -67,6 +67,29 @@ func late(h *History, fits func(*NodeHistory, int) bool) (*NodeHistory, int) {
 	return nil, 0
 }
 
+// first changes the first of its kind, in any node's history, that fits.
+func first[T any](h *History, of func(*NodeHistory) []T, fits func(T) bool, change func(T)) bool {
+	for _, n := range h.Nodes {
+		for _, r := range of(n) {
+			if fits(r) {
+				change(r)
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// final changes the end of a node that came to one.
+func final(h *History, change func(*Final)) bool {
+	return first(h, func(n *NodeHistory) []*Final { return []*Final{n.Final} }, func(f *Final) bool { return f != nil && len(f.Rows) > 0 }, change)
+}
+
+// operation changes an operation of a kind that succeeded.
+func operation(h *History, kind string, change func(*Op)) bool {
+	return first(h, func(n *NodeHistory) []*Op { return n.Ops }, func(op *Op) bool { return op.Kind == kind && op.Outcome == OK }, change)
+}
+
 // Mutants are all of them, by what they do.
 func Mutants() map[string]Mutant {
 	all := map[string]Mutant{}

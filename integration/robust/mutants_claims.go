@@ -20,55 +20,24 @@ func mutantClaims() map[string]Mutant {
 			return false
 		}},
 		"a load of everything is not said": {"G7", func(h *History) bool {
-			for _, n := range h.Nodes {
-				if n.Final != nil {
-					n.Final.Resyncs++
-					return true
-				}
-			}
-			return false
+			return final(h, func(f *Final) { f.Resyncs++ })
 		}},
 		"live is said while cut off": {"G8", func(h *History) bool {
-			for _, n := range h.Nodes {
-				for _, c := range n.Claims {
-					if c.State == "stale" && behind(h, c) {
-						c.State = "live"
-						return true
-					}
-				}
-			}
-			return false
+			return first(h, func(n *NodeHistory) []*Claim { return n.Claims },
+				func(c *Claim) bool { return c.State == "stale" && behind(h, c) }, func(c *Claim) { c.State = "live" })
 		}},
 		"a write fails because of a trigger": {"G9", func(h *History) bool {
 			h.Writes[len(h.Writes)/2].Outcome, h.Writes[len(h.Writes)/2].Code = Failed, "42703"
 			return true
 		}},
 		"a node does not come back": {"G10", func(h *History) bool {
-			for _, n := range h.Nodes {
-				if n.Final != nil {
-					n.Final.State = "stale"
-					return true
-				}
-			}
-			return false
+			return final(h, func(f *Final) { f.State = "stale" })
 		}},
 		"a node ends with another row": {"G10", func(h *History) bool {
-			for _, n := range h.Nodes {
-				if n.Final != nil && len(n.Final.Rows) > 0 {
-					n.Final.Rows = n.Final.Rows[1:]
-					return true
-				}
-			}
-			return false
+			return final(h, func(f *Final) { f.Rows = f.Rows[1:] })
 		}},
 		"a goroutine leaks": {"G10", func(h *History) bool {
-			for _, n := range h.Nodes {
-				if n.Final != nil {
-					n.Final.Leaks = "one"
-					return true
-				}
-			}
-			return false
+			return final(h, func(f *Final) { f.Leaks = "one" })
 		}},
 		"a session is left on the server": {"G10", func(h *History) bool {
 			h.Left = append(h.Left, "session lockstep bell")

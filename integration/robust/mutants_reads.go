@@ -9,26 +9,10 @@ func mutantReads() map[string]Mutant {
 	return map[string]Mutant{
 		"a barrier shows an older value": {"G5", func(h *History) bool { return stale(h, OpRead) }},
 		"a writer does not see its own write": {"G5", func(h *History) bool {
-			for _, n := range h.Nodes {
-				for _, op := range n.Ops {
-					if op.Kind == OpMine && op.Outcome == OK {
-						op.Old = "begin"
-						return true
-					}
-				}
-			}
-			return false
+			return operation(h, OpMine, func(op *Op) { op.Old = "begin" })
 		}},
 		"who waited for a token does not see the write": {"G5", func(h *History) bool {
-			for _, n := range h.Nodes {
-				for _, op := range n.Ops {
-					if op.Kind == OpWaited && op.Outcome == OK {
-						op.Old = ""
-						return true
-					}
-				}
-			}
-			return false
+			return operation(h, OpWaited, func(op *Op) { op.Old = "" })
 		}},
 		"a write that was acknowledged is lost": {"G5", func(h *History) bool { return stale(h, OpUpdate) }},
 		"a reader goes back": {"G6", func(h *History) bool {
@@ -43,15 +27,8 @@ func mutantReads() map[string]Mutant {
 			return false
 		}},
 		"a plain read shows what never was": {"G6", func(h *History) bool {
-			for _, n := range h.Nodes {
-				for _, g := range n.Gets {
-					if g.Row.Row != "" {
-						g.Row.Row = strings.Replace(g.Row.Row, ",", ",9", 1)
-						return true
-					}
-				}
-			}
-			return false
+			return first(h, func(n *NodeHistory) []*Get { return n.Gets },
+				func(g *Get) bool { return g.Row.Row != "" }, func(g *Get) { g.Row.Row = strings.Replace(g.Row.Row, ",", ",9", 1) })
 		}},
 	}
 }

@@ -137,7 +137,7 @@ func (w *world) disturb(ctx context.Context) error {
 	for i := range 6 {
 		wr := &writer{
 			name: fmt.Sprintf("w%d", i), dsn: w.dsn, rec: w.rec, rng: rand.New(rand.NewPCG(w.cfg.Seed, uint64(100+i))),
-			profile: w.cfg.Profile, async: i == 5, written: &w.wrote, gate: &w.gate,
+			profile: w.cfg.Profile, async: i == 5, gate: &w.gate,
 		}
 		if wr.async {
 			wr.profile = Mixed
@@ -167,14 +167,14 @@ func (w *world) makeFaults(ctx context.Context) error {
 		if w.cfg.Faults != nil {
 			name = w.cfg.Faults[i]
 		}
-		make, ok := faults[name]
+		fault, ok := faults[name]
 		if !ok {
 			return fmt.Errorf("there is no fault %q", name)
 		}
 		f := &Fault{Name: name, From: now()}
 		w.cfg.Logf("%s", name)
 		faultCtx, cancel := context.WithTimeout(ctx, 90*time.Second)
-		err := make(faultCtx, w)
+		err := fault(faultCtx, w)
 		cancel()
 		f.To = now()
 		if err != nil {

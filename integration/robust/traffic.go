@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -40,8 +39,7 @@ type writer struct {
 	async   bool // its commits do not wait for the disk, and it writes table tail only
 	conn    *pgx.Conn
 	n       int
-	stamps  []string // of the transaction at hand
-	written *atomic.Int64
+	stamps  []string      // of the transaction at hand
 	gate    *sync.RWMutex // held by a writer that waits for the disk while it works
 }
 
@@ -126,7 +124,6 @@ func (w *writer) transaction() {
 	switch {
 	case err == nil:
 		out.Outcome = OK
-		w.written.Add(1)
 	case errors.As(err, &pgErr):
 		out.Code, out.Err = pgErr.Code, err.Error()
 		if committing && (strings.HasPrefix(pgErr.Code, "57P") || strings.HasPrefix(pgErr.Code, "08")) {

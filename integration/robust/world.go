@@ -3,7 +3,6 @@
 package robust
 
 import (
-	"bytes"
 	"context"
 	_ "embed"
 	"errors"
@@ -13,12 +12,12 @@ import (
 	"strconv"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pglockstep/lockstep/internal/logbuf"
 	"github.com/pglockstep/lockstep/internal/pgserver"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -40,31 +39,12 @@ type world struct {
 	forger string // the address as a role without rights
 	rec    *recorder
 	nodes  []*process
-	stderr lockedBuffer
-	wrote  atomic.Int64
-	gate   sync.RWMutex // stops writers whose commits wait for the disk
+	stderr logbuf.Buffer // of the nodes
+	gate   sync.RWMutex  // stops writers whose commits wait for the disk
 
 	crashes    []Crash
 	trouble    context.Context // ends with the last fault
 	background sync.WaitGroup  // faults that go on beside the next ones
-}
-
-// lockedBuffer holds what nodes write to their standard error.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }
 
 // startServer starts the run's cluster. One whose backend panics stays down, so that every crash is known.
@@ -80,7 +60,7 @@ func (w *world) startServer(ctx context.Context) error {
 	if programs.Version >= 170000 {
 		settings["max_notify_queue_pages"] = "2048" // 16 MB: see docs/guarantees.md for a smaller one
 	}
-	w.disk, err = newDisk(ctx)
+	w.disk, err = newDisk()
 	if err != nil {
 		w.cfg.Logf("no disk of its own: %v", err)
 	}
