@@ -62,14 +62,20 @@ func (n *Node) writeRegister(ctx context.Context, position, state string) error 
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err = n.pool.Exec(ctx, `insert into `+pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()+` (name, position, state, host, version, beat)
+	var at time.Time
+	since := n.engine.Attesting()
+	err = n.pool.QueryRow(ctx, `insert into `+pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()+` (name, position, state, host, version, beat)
 		values ($1, $2, $3, $4, $5, clock_timestamp())
 		on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
-			version = excluded.version, beat = excluded.beat`,
-		n.cfg.Name, position, state, host, outbox.NodeVersion)
+			version = excluded.version, beat = excluded.beat
+		returning beat`,
+		n.cfg.Name, position, state, host, outbox.NodeVersion).Scan(&at)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42501" {
 		return fmt.Errorf("the role lacks INSERT and UPDATE on it: %w", err)
+	}
+	if err == nil {
+		n.engine.Attest(since, at)
 	}
 	return err //nolint:wrapcheck // logged with its place
 }

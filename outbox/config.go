@@ -44,6 +44,9 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// Tables are followed; their order gives them their index.
 	Tables []TableSpec
+	// Node is the name under which this node has its row in the register, for
+	// Session.Beat. Default: it has none.
+	Node string
 	// Bell is the doorbell. Default BellDefault.
 	Bell Bell
 	// LockTimeout bounds the wait for a table's lock before a load. Default 3 s.
