@@ -15,6 +15,13 @@ import (
 )
 
 func main() {
+	// The first use of a process handle makes the standard library try out clone with a
+	// child that shares our memory and has our signal handlers. A Ctrl-C, which reaches every
+	// process of the group, would run one of them there and break this process
+	// ("fatal: morestack on gsignal"): have it tried before there is anything to leave behind.
+	if self, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = self.Release() // nothing was opened for long
+	}
 	// A closed terminal counts: what was started must be stopped then, too.
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM, syscall.SIGHUP)
 	context.AfterFunc(ctx, stop) // whoever interrupts twice does not want to wait
