@@ -73,7 +73,9 @@ create table if not exists :"schema".nodes (
   state    text not null,
   host     text not null default '',
   version  integer not null default 0,
-  beat     timestamptz not null default pg_catalog.clock_timestamp()
+  beat     timestamptz not null default pg_catalog.clock_timestamp(),
+  stale_seconds double precision, -- at the beat: since the last completed fetch began; NULL: it does not say
+  bell     text not null default ''  -- that it uses: notify or poll
 );
 
 -- Events of transactions below this id may have been trimmed.
@@ -91,6 +93,18 @@ create table if not exists :"schema".meta (
   system_identifier bigint not null,  -- of the cluster in which it runs
   bell              text not null check (bell in ('notify', 'off'))
 );
+
+-- What earlier versions lack. ALTER TABLE stops writers: not where all is as it should be.
+select set_config('lockstep.install_schema', :'schema', true);
+do $do$
+declare
+  nodes constant regclass := format('%I.nodes', current_setting('lockstep.install_schema'))::regclass;
+begin
+  if not exists (select from pg_catalog.pg_attribute where attrelid = nodes and attname = 'bell') then
+    execute format('alter table %s add column stale_seconds double precision, add column bell text not null default %L', nodes, '');
+  end if;
+end
+$do$;
 
 insert into :"schema".horizon (xid) values ('0') on conflict do nothing;
 insert into :"schema".meta (version, min_node, history, system_identifier, bell)
