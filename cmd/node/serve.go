@@ -20,16 +20,7 @@ import (
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
 )
 
-func serveCommand(o *options) *cobra.Command {
-	var tables []string
-	var cfg lockstep.Config
-	var bell string
-	var who access
-	var pages serve.Options
-	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Keep tables in memory and serve them over HTTP",
-		Long: `serve keeps tables in memory and serves them over HTTP:
+const serveHelp = `serve keeps tables in memory and serves them over HTTP:
 
   GET /v1/tables/{table}/rows/{key}  one row, as row_to_json gives it
   PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
@@ -44,7 +35,18 @@ key column, or a JSON array for a key of several, percent-encoded. A write answe
 Lockstep-Token; a read that sends it, to any node, waits until it sees that write.
 
 Whoever reaches the address may read the tables, so it is loopback. For another one with --listen
-clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`,
+clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`
+
+func serveCommand(o *options) *cobra.Command {
+	var tables []string
+	var cfg lockstep.Config
+	var bell string
+	var who access
+	var pages serve.Options
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Keep tables in memory and serve them over HTTP",
+		Long:  serveHelp,
 		Example: `  lockstep serve --table public.employees --table 'public."Odd Name"'
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/7
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/%22text-key%22
