@@ -1,10 +1,12 @@
 package lockstep
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"sync"
 	"time"
 
@@ -40,8 +42,7 @@ func (n *Node) register(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
-		s := n.engine.Status()
-		err := n.writeRegister(ctx, s.Position.String(), s.State.String())
+		err := n.writeRegister(ctx, "")
 		if err != nil && ctx.Err() == nil && !said {
 			n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
 		}
@@ -55,7 +56,8 @@ func (n *Node) register(ctx context.Context) {
 	}
 }
 
-func (n *Node) writeRegister(ctx context.Context, position, state string) error {
+// writeRegister writes what the status says, under another state where one is given.
+func (n *Node) writeRegister(ctx context.Context, state string) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // it is for people only
@@ -63,14 +65,14 @@ func (n *Node) writeRegister(ctx context.Context, position, state string) error 
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	var at time.Time
-	since := n.engine.Attesting()
-	err = n.pool.QueryRow(ctx, `insert into `+pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()+` (name, position, state, host, version, beat)
-		values ($1, $2, $3, $4, $5, clock_timestamp())
-		on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
-			version = excluded.version, beat = excluded.beat
-		returning beat`,
-		n.cfg.Name, position, state, host, outbox.NodeVersion).Scan(&at)
+	since, s := n.engine.Attesting(), n.engine.Status()
+	names := []string{"name", "position", "state", "host", "version", "stale_seconds", "bell"}
+	values := []any{n.cfg.Name, s.Position.String(), cmp.Or(state, s.State.String()), host, outbox.NodeVersion, s.Staleness.Seconds(), s.Bell}
+	err = n.pool.QueryRow(ctx, registerSQL(n.cfg.Schema, names), values...).Scan(&at)
 	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "42703" { // a schema of version 1
+		err = n.pool.QueryRow(ctx, registerSQL(n.cfg.Schema, names[:5]), values[:5]...).Scan(&at)
+	}
 	if errors.As(err, &pgErr) && pgErr.Code == "42501" {
 		return fmt.Errorf("the role lacks INSERT and UPDATE on it: %w", err)
 	}
@@ -80,9 +82,21 @@ func (n *Node) writeRegister(ctx context.Context, position, state string) error 
 	return err //nolint:wrapcheck // logged with its place
 }
 
+// registerSQL writes these columns of the node's row, the first of which is its key.
+func registerSQL(schema string, columns []string) string {
+	params, sets := make([]string, len(columns)), make([]string, len(columns))
+	for i, c := range columns {
+		params[i], sets[i] = "$"+itoa(i+1), c+" = excluded."+c
+	}
+	return "insert into " + pgx.Identifier{schema, "nodes"}.Sanitize() + " (beat, " + strings.Join(columns, ", ") + ")" +
+		" values (clock_timestamp(), " + strings.Join(params, ", ") + ")" +
+		" on conflict (name) do update set beat = excluded.beat, " + strings.Join(sets[1:], ", ") +
+		" returning beat"
+}
+
 // sayClosed leaves a last word, if it can be had quickly.
 func (n *Node) sayClosed() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = n.writeRegister(ctx, n.engine.Status().Position.String(), Closed.String()) // best effort: the beat's age says the same
+	_ = n.writeRegister(ctx, Closed.String()) // best effort: the beat's age says the same
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/pgtest"
+	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -364,6 +365,35 @@ func TestRegisterHoldsTheNode(t *testing.T) {
 	if seen != "live" {
 		t.Errorf("the register says %q of a node that is %v", seen, node.Status().State)
 	}
+	if told := one[string](t, db, "select bell || ' ' || (stale_seconds between 0 and 60) from lockstep.nodes"); told != node.Status().Bell+" true" {
+		t.Errorf("the register says %q of a node with bell %q", told, node.Status().Bell)
+	}
+}
+
+func TestANodeRegistersInASchemaOfVersion1AndInOneThatIsUpgradedUnderIt(t *testing.T) {
+	db := database(t, itemsSQL, "public.items")
+	db.Exec(t, "alter table lockstep.nodes drop column bell, drop column stale_seconds; update lockstep.meta set version = 1")
+	cfg := quiet
+	cfg.Name, cfg.Register = "web-1", time.Millisecond
+	pool := db.Pool(t)
+	startWith(t, pool, cfg, items())
+	look := func(done func(n outbox.NodeSeen) bool) {
+		t.Helper()
+		for ctx := deadline(t); ; {
+			v, err := outbox.Look(ctx, pool, "")
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(v.Nodes) == 1 && done(v.Nodes[0]) {
+				return
+			}
+		}
+	}
+	look(func(n outbox.NodeSeen) bool { return n.State == "live" && n.Bell == "" && n.Staleness == nil })
+	if err := triggers.Install(deadline(t), pool, triggers.Options{Logger: quiet.Logger}); err != nil {
+		t.Fatal(err)
+	}
+	look(func(n outbox.NodeSeen) bool { return n.Bell != "" && n.Staleness != nil })
 }
 
 func TestStatusAsJSON(t *testing.T) {

@@ -44,6 +44,11 @@ type NodeSeen struct {
 	// 100,001 of them; BehindSeconds is the age of the oldest of them.
 	Behind        int64   `json:"behind_events"`
 	BehindSeconds float64 `json:"behind_seconds"`
+	// Staleness is how long ago the node's last completed fetch had begun, at
+	// that beat, in seconds; nil where the node, or the schema, is of a version that does not say.
+	Staleness *float64 `json:"staleness_seconds,omitempty"`
+	// Bell is the doorbell that the node uses; "" as above.
+	Bell string `json:"bell,omitempty"`
 }
 
 // Look reads the overview of the outbox in a schema ("" means lockstep). It

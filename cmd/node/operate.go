@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -22,7 +23,8 @@ func statusCommand(o *options) *cobra.Command {
 		Long: `status reads the register of nodes and the outbox.
 
 A node writes its row every few seconds, so "behind" is what its position did not
-cover at its last beat. A node whose last beat is old has ended, or cannot reach Postgres.`,
+cover at its last beat, and "staleness" how long ago its last completed fetch had begun then. A node whose
+last beat is old has ended, or cannot reach Postgres. What nobody has told is "?".`,
 		Example: `  lockstep status
   lockstep status --watch
   lockstep status --json`,
@@ -36,21 +38,26 @@ cover at its last beat. A node whose last beat is old has ended, or cannot reach
 				return err
 			}
 			defer pool.Close()
-			for {
+			out := cmd.OutOrStdout()
+			for first := true; ; first = false {
 				v, err := outbox.Look(cmd.Context(), pool, o.schema)
-				if err != nil {
+				switch {
+				case watch && cmd.Context().Err() != nil:
+					return nil
+				case err != nil && first:
 					return err
-				}
-				out := cmd.OutOrStdout()
-				if asJSON {
+				case err != nil: // whoever watches an outage wants to see its end
+					fmt.Fprintf(out, "%s: %s\n", time.Now().Format(time.TimeOnly), oneLine(err))
+				case asJSON:
 					enc := json.NewEncoder(out)
 					enc.SetIndent("", "  ")
 					return enc.Encode(v)
+				case watch:
+					fmt.Fprintf(out, "\x1b[H\x1b[2J%s\n", time.Now().Format(time.DateTime))
+					sayOverview(out, v)
+				default:
+					sayOverview(out, v)
 				}
-				if watch {
-					fmt.Fprint(out, "\x1b[H\x1b[2J")
-				}
-				sayOverview(out, v)
 				if !watch || !pause(cmd.Context(), 2*time.Second) {
 					return nil
 				}
@@ -91,9 +98,13 @@ func sayOverview(out io.Writer, v *outbox.Overview) {
 		return
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "\nnode\tstate\tlast beat\tbehind\tposition\tversion\thost")
+	fmt.Fprintln(w, "\nnode\tstate\tstaleness\tbehind\tposition\tlast beat\tbell\tversion\thost")
 	for _, n := range v.Nodes {
-		fmt.Fprintf(w, "%s\t%s\t%s ago\t%s\t%s\t%d\t%s\n", n.Name, n.State, seconds(n.Age), behind(n), short(n.Position), n.Version, n.Host)
+		stale := "?"
+		if n.Staleness != nil {
+			stale = seconds(*n.Staleness)
+		}
+		fmt.Fprintf(w, "%s\t%s\t%s\t%s\t%s\t%s ago\t%s\t%d\t%s\n", n.Name, n.State, stale, behind(n), short(n.Position), seconds(n.Age), cmp.Or(n.Bell, "?"), n.Version, n.Host)
 	}
 	_ = w.Flush() // to a terminal or a pipe
 }

@@ -1,9 +1,14 @@
 package main
 
 import (
+	"bufio"
 	"context"
 	"encoding/json"
+	"io"
 	"log/slog"
+	"os"
+	"os/exec"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -56,8 +61,17 @@ func TestStatusAndTrimSayWhatTheDatabaseKnows(t *testing.T) {
 	if v.Bell != "notify" || v.Bytes == 0 || v.Oldest.IsZero() || v.Rate == 0 || v.Nodes[0].Name != "lost-1" || v.Nodes[0].Behind != 20 || v.Nodes[0].Age < 3*3600 || v.Nodes[1].Name != "web-1" {
 		t.Errorf("status --json: %+v", v)
 	}
-	if out, errs, status := runCommand(t, env, "status"); status != 0 || !strings.Contains(out, "lost-1") || !strings.Contains(out, "20 events, ") || !strings.Contains(out, "3h0m") {
+	if n := v.Nodes[1]; n.Staleness == nil || *n.Staleness < 0 || *n.Staleness > 60 || n.Bell != "notify" || n.Version != outbox.NodeVersion || n.Host == "" || n.Age > 60 || v.Nodes[0].Staleness != nil {
+		t.Errorf("the nodes: %+v", v.Nodes)
+	}
+	out, errs, status := runCommand(t, env, "status")
+	if status != 0 || !strings.Contains(out, "20 events, ") || !strings.Contains(out, "3h0m") || !strings.Contains(out, "bell notify") || !strings.Contains(out, "horizon: transaction ") {
 		t.Errorf("status: %d, %q, %q", status, out, errs)
+	}
+	for _, line := range []string{`node +state +staleness +behind +position +last beat +bell +version +host`, `lost-1 +live +\? +20 events, \S+ +3:3: +3h0m\S+ ago +\? +0 +elsewhere`, `web-1 +live +\S+s +\S.* +\d+:\d+: +\S+ ago +notify +1 +\S+`} {
+		if !regexp.MustCompile(`(?m)^` + line + `$`).MatchString(out) {
+			t.Errorf("status has no line %s:\n%s", line, out)
+		}
 	}
 	if out, errs, status := runCommand(t, env, "trim", "--keep", "1h"); status != 0 || !strings.Contains(out, "0 events deleted") {
 		t.Errorf("trim of what is young: %d, %q, %q", status, out, errs)
@@ -70,5 +84,49 @@ func TestStatusAndTrimSayWhatTheDatabaseKnows(t *testing.T) {
 	}
 	if out, errs, status := runCommand(t, env, "trim", "--keep-rows", "5", "--past-nodes"); status != 0 || !strings.Contains(out, "events deleted") {
 		t.Errorf("trim: %d, %q, %q", status, out, errs)
+	}
+}
+
+// Whoever watches an outage sees its end: an answer that fails is a line, and the next one comes.
+func TestStatusWatchesUntilItIsInterrupted(t *testing.T) {
+	build(t)
+	db := pgtest.New(t)
+	db.Exec(t, "create table a (id int primary key)")
+	env := []string{"LOCKSTEP_DSN=" + db.DSN()}
+	if _, errs, status := runCommand(t, env, "install", "--table", "public.a"); status != 0 {
+		t.Fatal(errs)
+	}
+	cmd := exec.Command(binary, "status", "--watch")
+	cmd.Env = append(os.Environ(), env...)
+	pipe, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	limit := time.AfterFunc(time.Minute, func() { _ = cmd.Process.Kill() })
+	defer limit.Stop()
+	lines := bufio.NewScanner(pipe)
+	until := func(text string) {
+		t.Helper()
+		for lines.Scan() {
+			if strings.Contains(lines.Text(), text) {
+				return
+			}
+		}
+		t.Fatalf("it has ended without %q", text)
+	}
+	until("outbox: about")
+	db.Exec(t, "alter schema lockstep rename to away")
+	until("lockstep is not installed in this database")
+	db.Exec(t, "alter schema away rename to lockstep")
+	until("outbox: about")
+	if err := cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = io.Copy(io.Discard, pipe) // up to its end
+	if err := cmd.Wait(); err != nil {
+		t.Errorf("interrupted: %v", err)
 	}
 }

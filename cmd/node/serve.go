@@ -20,15 +20,7 @@ import (
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
 )
 
-func serveCommand(o *options) *cobra.Command {
-	var tables []string
-	var name, bell string
-	var who access
-	var pages serve.Options
-	cmd := &cobra.Command{
-		Use:   "serve",
-		Short: "Keep tables in memory and serve them over HTTP",
-		Long: `serve keeps tables in memory and serves them over HTTP:
+const serveHelp = `serve keeps tables in memory and serves them over HTTP:
 
   GET /v1/tables/{table}/rows/{key}  one row, as row_to_json gives it
   PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
@@ -43,7 +35,18 @@ key column, or a JSON array for a key of several, percent-encoded. A write answe
 Lockstep-Token; a read that sends it, to any node, waits until it sees that write.
 
 Whoever reaches the address may read the tables, so it is loopback. For another one with --listen
-clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`,
+clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`
+
+func serveCommand(o *options) *cobra.Command {
+	var tables []string
+	var cfg lockstep.Config
+	var bell string
+	var who access
+	var pages serve.Options
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Keep tables in memory and serve them over HTTP",
+		Long:  serveHelp,
 		Example: `  lockstep serve --table public.employees --table 'public."Odd Name"'
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/7
   curl http://127.0.0.1:8080/v1/tables/public.employees/rows/%22text-key%22
@@ -56,6 +59,9 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 			}
 			if pages.MaxBody <= 0 || pages.MaxStreams <= 0 || pages.Window <= 0 {
 				return errors.New("--max-body, --max-streams and --window must be above 0")
+			}
+			if err := checkpointFlags(cmd, cfg); err != nil {
+				return err
 			}
 			log := logger()
 			slog.SetDefault(log)
@@ -86,7 +92,8 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 				pages: serve.New(declared, pages), tls: in.tls,
 				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
 			}
-			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
+			cfg.Schema, cfg.Bell, cfg.Logger = o.schema, lockstep.Bell(bell), log
+			return s.run(cmd.Context(), l, pool, cfg, declared)
 		},
 	}
 	f := cmd.Flags()
@@ -96,11 +103,26 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 	f.IntVar(&pages.MaxStreams, "max-streams", 100, "how many streams of changes there may be")
 	f.IntVar(&pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")
 	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
-	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
+	f.StringVar(&cfg.Name, "name", "", "the node's name; default: host and process id")
+	f.StringVar(&cfg.Checkpoint, "checkpoint", "", "directory for a checkpoint, with which the node of this --name begins again; it holds rows; default: none")
+	f.DurationVar(&cfg.CheckpointEvery, "checkpoint-every", 5*time.Minute, "time between two checkpoints; one more is written at the end")
 	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
 	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
 	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
 	return cmd
+}
+
+// checkpointFlags checks what Start would take for something else, or find out late.
+func checkpointFlags(cmd *cobra.Command, cfg lockstep.Config) error {
+	switch {
+	case cfg.Checkpoint != "" && cfg.Name == "":
+		return errors.New("--checkpoint needs a --name that stays the same: the checkpoint is that node's")
+	case cfg.CheckpointEvery <= 0:
+		return errors.New("--checkpoint-every must be above 0")
+	case cfg.Checkpoint == "" && cmd.Flags().Changed("checkpoint-every"):
+		return errors.New("--checkpoint-every needs --checkpoint")
+	}
+	return nil
 }
 
 // logger logs JSON lines, without passwords, where errors go.

@@ -3,8 +3,10 @@ package main
 import (
 	"bufio"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -107,5 +109,58 @@ func TestWithoutWritesNothingIsWritten(t *testing.T) {
 	}
 	if status := s.stop(t); status != 0 {
 		t.Errorf("exit status %d\n%s", status, s.log)
+	}
+}
+
+// A node that ends leaves a checkpoint, and the next of its name begins with it and replays what it missed.
+func TestAServedNodeBeginsAgainFromItsCheckpoint(t *testing.T) {
+	build(t)
+	db := pgtest.New(t)
+	db.Exec(t, "create table a (id int primary key, name text); insert into a select i, 'old' from generate_series(1, 100) i")
+	dir := filepath.Join(t.TempDir(), "kept")
+	args := []string{"--listen", "127.0.0.1:0", "--checkpoint", dir, "--checkpoint-every", "1h", "--name", "web-1"}
+	type status struct {
+		Checkpoint *struct {
+			Restored bool
+			Refused  string
+		}
+		EventsReplayed int `json:"events_replayed"`
+		Loads          []struct{ Reason string }
+	}
+	ask := func(s *serving) (st status) {
+		t.Helper()
+		code, body, _ := s.curl(t, http.MethodGet, "/v1/status", "")
+		if err := json.Unmarshal([]byte(body), &st); err != nil || code != 200 {
+			t.Fatalf("%d %q %v", code, body, err)
+		}
+		return st
+	}
+	first := startServe(t, db, nil, args...)
+	if st := ask(first); len(st.Loads) != 1 || st.Checkpoint != nil {
+		t.Errorf("the first start: %+v", st)
+	}
+	if code := first.stop(t); code != 0 {
+		t.Fatalf("exit status %d\n%s", code, first.log)
+	}
+	db.Exec(t, "update a set name = 'new' where id = 7")
+	second := startServe(t, db, nil, args...)
+	if st := ask(second); st.Checkpoint == nil || !st.Checkpoint.Restored || st.EventsReplayed != 1 || len(st.Loads) != 0 {
+		t.Errorf("the second start: %+v\n%s", st, second.log)
+	}
+	for id, want := range map[string]string{"7": `"new"`, "8": `"old"`} {
+		if code, body, _ := second.curl(t, http.MethodGet, "/v1/tables/public.a/rows/"+id, ""); code != 200 || !strings.Contains(body, want) {
+			t.Errorf("row %s: %d %q", id, code, body)
+		}
+	}
+	if code := second.stop(t); code != 0 {
+		t.Errorf("exit status %d\n%s", code, second.log)
+	}
+	env := []string{"LOCKSTEP_DSN=" + db.DSN()}
+	for want, args := range map[string][]string{
+		"needs a --name": {"--checkpoint", dir}, "needs --checkpoint": {"--checkpoint-every", "1m"}, "above 0": {"--checkpoint", dir, "--name", "web-1", "--checkpoint-every", "0s"},
+	} {
+		if _, errs, code := runCommand(t, env, append([]string{"serve", "--table", "public.a"}, args...)...); code != 1 || !strings.Contains(errs, want) || strings.Count(errs, "\n") != 1 {
+			t.Errorf("%v: %d, %q", args, code, errs)
+		}
 	}
 }

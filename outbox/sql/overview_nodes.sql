@@ -2,7 +2,9 @@
 -- did not cover: at most 100,001 events are counted.
 select n.name, n.state, n.position, n.host, n.version, n.beat,
        extract(epoch from pg_catalog.clock_timestamp() - n.beat)::float8,
-       b.events, coalesce(extract(epoch from pg_catalog.clock_timestamp() - b.oldest), 0)::float8
+       b.events, coalesce(extract(epoch from pg_catalog.clock_timestamp() - b.oldest), 0)::float8,
+       -- Schemas of version 1 have no such columns.
+       (pg_catalog.to_jsonb(n) ->> 'stale_seconds')::float8, coalesce(pg_catalog.to_jsonb(n) ->> 'bell', '')
 from :"schema".nodes n
 cross join lateral (
   select case when n.position ~ '^[0-9]{1,18}:[0-9]{1,18}:[0-9,]*$' then pg_catalog.split_part(n.position, ':', 2) end::xid8 as xmax,

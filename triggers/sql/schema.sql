@@ -8,9 +8,17 @@ select set_config('lockstep.install_schema', :'schema', true),
        set_config('lockstep.install_owner', :'owner', true);
 
 do $do$
+declare
+  owner constant text := current_setting('lockstep.install_owner');
 begin
-  if not exists (select from pg_catalog.pg_roles where rolname = current_setting('lockstep.install_owner')) then
-    execute format('create role %I nologin noinherit', current_setting('lockstep.install_owner'));
+  if not exists (select from pg_catalog.pg_roles where rolname = owner) then
+    execute format('create role %I nologin noinherit', owner);
+  end if;
+  -- Who is no superuser must be a member of the role to give it the functions, and to replace
+  -- them later; whoever made a role is none, until PostgreSQL 15 at all and since 16 by halves.
+  if not (pg_catalog.pg_has_role(owner, 'usage') and pg_catalog.pg_has_role(owner,
+          case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)) then
+    execute format('grant %I to current_user', owner);
   end if;
   if not exists (select from pg_catalog.pg_namespace where nspname = current_setting('lockstep.install_schema')) then
     execute format('create schema %I', current_setting('lockstep.install_schema'));
@@ -65,7 +73,9 @@ create table if not exists :"schema".nodes (
   state    text not null,
   host     text not null default '',
   version  integer not null default 0,
-  beat     timestamptz not null default pg_catalog.clock_timestamp()
+  beat     timestamptz not null default pg_catalog.clock_timestamp(),
+  stale_seconds double precision, -- at the beat: since the last completed fetch began; NULL: it does not say
+  bell     text not null default ''  -- that it uses: notify or poll
 );
 
 -- Events of transactions below this id may have been trimmed.
@@ -83,6 +93,18 @@ create table if not exists :"schema".meta (
   system_identifier bigint not null,  -- of the cluster in which it runs
   bell              text not null check (bell in ('notify', 'off'))
 );
+
+-- What earlier versions lack. ALTER TABLE stops writers: not where all is as it should be.
+select set_config('lockstep.install_schema', :'schema', true);
+do $do$
+declare
+  nodes constant regclass := format('%I.nodes', current_setting('lockstep.install_schema'))::regclass;
+begin
+  if not exists (select from pg_catalog.pg_attribute where attrelid = nodes and attname = 'bell') then
+    execute format('alter table %s add column stale_seconds double precision, add column bell text not null default %L', nodes, '');
+  end if;
+end
+$do$;
 
 insert into :"schema".horizon (xid) values ('0') on conflict do nothing;
 insert into :"schema".meta (version, min_node, history, system_identifier, bell)
