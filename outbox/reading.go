@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -140,6 +141,31 @@ func (d *described) rangeSQL(after []string, limit int) (sql string, args []any)
 		}
 	}
 	return fmt.Sprintf("select %s, %s from %s%s order by %s limit %d", d.list(), strings.Join(texts, ", "), d.from(), where, strings.Join(names, ", "), limit), args
+}
+
+// Holds reports which of some keys of a table, each a JSON object of its key
+// columns as row_to_json writes them, have a row.
+func (r *Reading) Holds(ctx context.Context, table int, keys []string) ([]bool, error) {
+	d := r.f.src.tables[table]
+	columns, same := make([]string, len(d.key)), make([]string, len(d.key))
+	for i, k := range d.key {
+		name := pgx.Identifier{k.Name}.Sanitize()
+		columns[i], same[i] = name+" "+k.Type.String(), "t."+name+" = k."+name
+	}
+	var b pgx.Batch
+	for _, key := range keys {
+		b.Queue("select 1 from "+d.from()+", json_to_record($1::json) as k("+strings.Join(columns, ", ")+") where "+strings.Join(same, " and "), key)
+	}
+	results := r.SendBatch(ctx, &b)
+	held := make([]bool, len(keys))
+	for i := range keys {
+		tag, err := results.Exec()
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("outbox: look for key %s of %s: %w", keys[i], d.registered, err), results.Close())
+		}
+		held[i] = tag.RowsAffected() > 0
+	}
+	return held, results.Close() //nolint:wrapcheck // nothing is left to fail
 }
 
 // SendBatch runs queries of the caller's in the snapshot. Names are found in pg_catalog only.

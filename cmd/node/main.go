@@ -6,6 +6,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -20,7 +21,11 @@ func main() {
 	context.AfterFunc(ctx, stop) // whoever interrupts twice does not want to wait
 	if err := root().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "lockstep: "+oneLine(err))
-		os.Exit(1)
+		status := 1
+		if e := (exitError{}); errors.As(err, &e) {
+			status = e.status
+		}
+		os.Exit(status)
 	}
 }
 
@@ -46,6 +51,6 @@ node that was cut off replays what it missed instead of loading everything again
 	}
 	cmd.PersistentFlags().StringVar(&o.dsn, "dsn", "", "connection string; default: $LOCKSTEP_DSN, else the PG* variables (process lists show flags)")
 	cmd.PersistentFlags().StringVar(&o.schema, "schema", "lockstep", "schema that holds the outbox")
-	cmd.AddCommand(demoCommand(&o), demoNodeCommand(), serveCommand(&o), installCommand(&o), uninstallCommand(&o), inspectCommand(&o), statusCommand(&o), trimCommand(&o), versionCommand())
+	cmd.AddCommand(demoCommand(&o), demoNodeCommand(), serveCommand(&o), installCommand(&o), uninstallCommand(&o), inspectCommand(&o), statusCommand(&o), trimCommand(&o), verifyCommand(&o), versionCommand())
 	return cmd
 }

@@ -1,0 +1,7 @@
+package main
+
+// exitError ends the command with a status of its own.
+type exitError struct {
+	status int
+	error
+}
