@@ -40,7 +40,7 @@ type Node struct {
 // bounds Start only; Close ends the node. After an error the tables may be
 // given to Start again; a table that another node keeps is a mistake.
 //
-// The node opens at most two connections of its own, as the pool would open
+// The node opens at most two connections of its own, three with Config.Audit, as the pool would open
 // them; writes, and a short one every few seconds for the register of nodes, go through the pool.
 func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTable) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), pool: pool, tables: tables}
