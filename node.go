@@ -28,7 +28,7 @@ type Node struct {
 	engine *replay.Engine
 	tables []AnyTable
 	closed atomic.Bool
-	types  *pgtype.Map // what the pool's connections know; copied by whoever uses it
+	types  *pgtype.Map // what the pool's connections know, for the audit, which copies it
 	audit  auditAccount
 
 	stop     context.CancelFunc // ends the writing of the register
@@ -77,7 +77,7 @@ func (n *Node) startOn(ctx context.Context, good []AnyTable, mistakes error) err
 	if mistakes != nil {
 		return errors.Join(mistakes, probe(ctx, src, good))
 	}
-	n.types = types
+	n.types = types.Copy()
 	return n.start(ctx, pgSource{src}, types)
 }
 
