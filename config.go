@@ -75,6 +75,13 @@ type Config struct {
 	// status, or the error of a Start that ran out of time, says for whom.
 	// Negative: this node does not wait, nor is it waited for. Default 2.
 	MaxLoads int
+	// Audit is how many rows a second the node holds against Postgres while it
+	// runs, some hundred at a time, each time at one instant of both: a row that changes
+	// meanwhile is never taken for a wrong one. A row that is wrong is named in the log, in the
+	// status and in the metrics; it is not mended, which Reload does. It costs a
+	// connection more, and reading each table once and its keys once in a sweep; after a sweep
+	// there is a pause of a minute. Tables that WithRow reads need WithEncode. Default: no audit.
+	Audit int
 	// Logger hears of loads, outages and recoveries. Default slog.Default().
 	Logger *slog.Logger
 	// OnCut is called after each published cut, on the node's own goroutine,

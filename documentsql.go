@@ -71,25 +71,12 @@ func (t *Table[K, T]) deleteDocumentSQL(key string) (string, []any, error) {
 	if l == nil {
 		return "", nil, ErrNotStarted
 	}
-	parts := []json.RawMessage{json.RawMessage(key)}
-	if len(l.key) > 1 {
-		if err := json.Unmarshal([]byte(key), &parts); err != nil || len(parts) != len(l.key) {
-			return "", nil, ErrNoRow // no row's key looks like that
-		}
-	}
-	doc := make(map[string]json.RawMessage, len(parts))
-	for i, c := range l.key {
-		if !asPostgresWritesIt(c, parts[i]) {
-			return "", nil, ErrNoRow
-		}
-		doc[c.Name] = parts[i]
-	}
-	b, err := json.Marshal(doc)
+	object, err := keyObject(l.key, key)
 	if err != nil {
-		return "", nil, ErrNoRow
+		return "", nil, err
 	}
 	sql := counted("delete from " + t.name + " lockstep_t using " + record("lockstep_row", l.key) + " where " + sameKey("lockstep_t", "lockstep_row", l.key))
-	return sql, []any{string(b)}, nil
+	return sql, []any{object}, nil
 }
 
 // record is $1, a JSON object, as a row of these columns.

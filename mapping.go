@@ -27,7 +27,7 @@ type comparer struct{ types *pgtype.Map }
 // and keeps the layout.
 func (t *Table[K, T]) spec() outbox.TableSpec {
 	return outbox.TableSpec{Name: t.name, Document: t.doc, Columns: func(have []outbox.ColumnInfo) ([]string, error) {
-		want, err := t.want(have)
+		want, err := t.pick(have)
 		if err != nil {
 			return nil, err
 		}
@@ -50,8 +50,8 @@ func (t *Table[K, T]) spec() outbox.TableSpec {
 	}}
 }
 
-// want are the names of the columns to read.
-func (t *Table[K, T]) want(have []outbox.ColumnInfo) ([]string, error) {
+// pick are the names of the columns to read.
+func (t *Table[K, T]) pick(have []outbox.ColumnInfo) ([]string, error) {
 	names := make([]string, len(have))
 	for i, c := range have {
 		names[i] = c.Name

@@ -28,6 +28,8 @@ type Node struct {
 	engine *replay.Engine
 	tables []AnyTable
 	closed atomic.Bool
+	types  *pgtype.Map // what the pool's connections know, for the audit, which copies it
+	audit  auditAccount
 
 	stop     context.CancelFunc // ends the writing of the register
 	attended chan struct{}      // closed when that has ended; nil where it was never begun
@@ -38,7 +40,7 @@ type Node struct {
 // bounds Start only; Close ends the node. After an error the tables may be
 // given to Start again; a table that another node keeps is a mistake.
 //
-// The node opens at most two connections of its own, as the pool would open
+// The node opens at most two connections of its own, three with Config.Audit, as the pool would open
 // them; writes, and a short one every few seconds for the register of nodes, go through the pool.
 func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTable) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), pool: pool, tables: tables}
@@ -61,6 +63,9 @@ func (n *Node) startOn(ctx context.Context, good []AnyTable, mistakes error) err
 	if n.pool == nil {
 		return errors.Join(mistakes, errors.New("lockstep: Start without a pool"))
 	}
+	if n.cfg.Audit < 0 {
+		mistakes = errors.Join(mistakes, fmt.Errorf("lockstep: Config.Audit is %d, which is negative", n.cfg.Audit))
+	}
 	types, twice, err := askPool(ctx, n.pool, good)
 	if mistakes = errors.Join(mistakes, twice); err != nil {
 		return errors.Join(mistakes, err)
@@ -72,6 +77,7 @@ func (n *Node) startOn(ctx context.Context, good []AnyTable, mistakes error) err
 	if mistakes != nil {
 		return errors.Join(mistakes, probe(ctx, src, good))
 	}
+	n.types = types.Copy()
 	return n.start(ctx, pgSource{src}, types)
 }
 

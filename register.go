@@ -28,6 +28,9 @@ func (n *Node) attend() {
 	if n.cfg.Retention >= 0 {
 		all.Go(func() { n.trim(ctx) })
 	}
+	if n.cfg.Audit > 0 {
+		all.Go(func() { newAuditor(n).run(ctx) })
+	}
 	go func() {
 		all.Wait()
 		close(n.attended)

@@ -22,11 +22,13 @@ type Status struct {
 	Name string
 	// Tables are in the order in which Start was given them.
 	Tables []TableStatus
+	// Audit is what Config.Audit has found; zero without one.
+	Audit AuditStatus
 }
 
 // Status returns the node's own account. It does not block.
 func (n *Node) Status() Status {
-	s := Status{Status: n.engine.Status(), Name: n.cfg.Name, Tables: []TableStatus{}}
+	s := Status{Status: n.engine.Status(), Name: n.cfg.Name, Tables: []TableStatus{}, Audit: n.audit.status()}
 	for i, t := range s.Status.Tables {
 		s.Tables = append(s.Tables, TableStatus{TableStatus: t, Rows: n.tables[i].Len(), Bytes: n.tables[i].Bytes()})
 	}
@@ -43,8 +45,8 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Fetches: s.Fetches, Cuts: s.Cuts, Events: s.Events, Passed: s.Passed, Skipped: s.Skipped,
 		OutOfOrder: s.OutOfOrder, Rereads: s.Rereads, Unrung: s.Unrung, Sessions: s.Sessions, Failures: s.Failures,
 		Replays: s.Replays, EventsReplayed: s.EventsReplayed, Resyncs: s.Resyncs, Reloads: s.Reloads,
-		Checkpoint: checkpointOf(s.Checkpoint),
-		Loads:      []loadJSON{}, Tables: []tableJSON{}, LastError: text(s.LastError), LastErrorAt: s.LastErrorAt,
+		Checkpoint: checkpointOf(s.Checkpoint), Audit: auditOf(s.Audit),
+		Loads: []loadJSON{}, Tables: []tableJSON{}, LastError: text(s.LastError), LastErrorAt: s.LastErrorAt,
 	}
 	for _, l := range s.Loads {
 		w.Loads = append(w.Loads, loadJSON{l.At, l.Took.Seconds(), l.Reason, l.Detail, l.Tables, l.Rows})
@@ -90,6 +92,7 @@ type statusJSON struct {
 	Resyncs        uint64          `json:"resyncs"`
 	Reloads        uint64          `json:"reloads"`
 	Checkpoint     *checkpointJSON `json:"checkpoint,omitempty"`
+	Audit          *auditJSON      `json:"audit,omitempty"`
 	Loads          []loadJSON      `json:"loads"`
 	Tables         []tableJSON     `json:"tables"`
 	LastError      string          `json:"last_error,omitempty"`

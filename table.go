@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pglockstep/lockstep/cache"
 	"github.com/pglockstep/lockstep/internal/rowmap"
@@ -33,6 +34,8 @@ type AnyTable interface {
 	spec() outbox.TableSpec
 	bind(eq *comparer, checkpoints bool) replay.Table
 	attach(n *Node, index int)
+	compare(types *pgtype.Map) (comparison, error)
+	pick(have []outbox.ColumnInfo) ([]string, error)
 	keyOf(row any) any
 }
 

@@ -146,3 +146,29 @@ func TestANodeBehindAPoolerPollsAndDisturbsNobody(t *testing.T) {
 		t.Errorf("another client cannot write: %v", err)
 	}
 }
+
+// The audit reads and exports in one transaction, which a pooler leaves in one piece.
+func TestTheAuditWorksBehindAPooler(t *testing.T) {
+	db := fresh(t)
+	items(t, db)
+	config, err := pgxpool.ParseConfig(pooled(t, db))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(deadline(t), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	db.Exec(t, "insert into items (id, v) select i, 0 from generate_series(1000, 1999) i")
+	documents := lockstep.Documents("public.items")
+	// Slow enough for a row to go wrong while the first sweep is under way.
+	node := startNode(t, pool, lockstep.Config{Audit: 300, Register: -1}, documents)
+	db.Exec(t, "begin; update items set v = 1 where id = 1999; delete from lockstep.outbox where xid = pg_current_xact_id(); commit")
+	until(t, "the audit finds the row", func() bool { return len(node.Status().Audit.Found) > 0 })
+	until(t, "the first sweep ends", func() bool { return node.Status().Audit.Sweeps > 0 })
+	a := node.Status().Audit
+	if d := a.Found[0]; len(a.Found) != 1 || d.Key != "1999" || d.Wrong != lockstep.WrongRow || a.LastError != nil || a.Keys < 1000 {
+		t.Errorf("the audit: %+v", a)
+	}
+}

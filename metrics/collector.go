@@ -31,6 +31,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 	g.log(&s)
 	g.gaps(&s)
 	g.failures(&s)
+	g.audit(&s)
 	for _, t := range s.Tables {
 		g.gauge(tableRows, float64(t.Rows), t.Name)
 		g.gauge(tableBytes, float64(t.Bytes), t.Name)
@@ -104,6 +105,16 @@ func (g gather) gaps(s *lockstep.Status) {
 func (g gather) failures(s *lockstep.Status) {
 	g.counter(sessions, s.Sessions)
 	g.counter(failures, s.Failures)
+}
+
+func (g gather) audit(s *lockstep.Status) {
+	g.counter(auditRows, s.Audit.Rows, "database")
+	g.counter(auditRows, s.Audit.Keys, "node")
+	g.counter(auditSweeps, s.Audit.Sweeps)
+	for _, t := range s.Tables {
+		g.counter(auditWrong, s.Audit.Wrong[t.Name], t.Name)
+	}
+	g.counter(auditFailures, s.Audit.Failures)
 }
 
 func one(is bool) float64 {

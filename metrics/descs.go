@@ -36,6 +36,11 @@ var (
 	sessions = desc("sessions_total", "Sessions opened with the server.")
 	failures = desc("failures_total", "Calls of the server that failed, lost bells included.")
 
+	auditRows     = desc("audit_rows_total", "Rows of the database that were held against the node, and keys of the node that were looked for in the database.", "way")
+	auditSweeps   = desc("audit_sweeps_total", "Complete sweeps of the audit over all tables.")
+	auditWrong    = desc("audit_wrong_rows_total", "Rows of this node that were not what the database had at the same instant. One that stays wrong is counted in each sweep.", "table")
+	auditFailures = desc("audit_failures_total", "Tables that the audit could not compare to the end in a sweep.")
+
 	tableRows  = desc("table_rows", "Rows in memory.", "table")
 	tableBytes = desc("table_bytes", "Memory of the rows, as estimated from their types.", "table")
 	tableLive  = desc("table_live", "1 while the table may be relied upon: the node is live and keeps it up to date.", "table")

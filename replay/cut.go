@@ -83,6 +83,9 @@ func (c *cut) Begin(h *outbox.Header) error {
 	}
 	c.begun, c.h = true, *h
 	c.h.Newest, c.h.Fingerprints = slices.Clone(h.Newest), slices.Clone(h.Fingerprints)
+	if c.p.sharing != nil {
+		c.h.Began = c.l.lastFetch // the snapshot was taken before the fetch was sent
+	}
 	if h.Snapshot.IsZero() {
 		return c.refuse(fmt.Errorf("%w: a header without a snapshot", ErrSource))
 	}

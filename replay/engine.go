@@ -28,6 +28,7 @@ type Engine struct {
 	waiters   map[*waiter]struct{}
 	attested  attested       // has a lock of its own
 	want      map[int]uint64 // tables that Reload asked for, and the ordinal of the fetch that is to bring them
+	sharing   []*sharing     // whom cuts are to be shared with, one after the other
 	cancel    context.CancelFunc
 	closed    bool
 }
@@ -139,4 +140,5 @@ func (e *Engine) shut(reason string) {
 		w.done <- ErrClosed
 		delete(e.waiters, w)
 	}
+	e.endSharing()
 }

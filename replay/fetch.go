@@ -29,6 +29,7 @@ func (l *loop) advance(ctx context.Context, sess Session, p *plan) error {
 		}
 		if c != nil {
 			l.publish(c, sess)
+			l.shared(c)
 			return nil
 		}
 		l.e.count(func(st *Status) { st.Rereads++ })
@@ -48,8 +49,10 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 	default:
 	}
 	c := newCut(l, p)
+	req := p.request(l.pos)
+	l.share(ctx, p, &req)
 	err := l.guard(ctx, l.cfg.FetchTimeout<<min(l.stalls, 4), func(ctx context.Context) error {
-		return sess.Fetch(ctx, p.request(l.pos), c)
+		return sess.Fetch(ctx, req, c)
 	})
 	c.took = time.Since(l.lastFetch)
 	if errors.Is(err, ErrStalled) && p.kind != follow {
@@ -68,6 +71,7 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 	}
 	if c.again {
 		c.abort()
+		p.unshared(nil)
 		return nil, nil
 	}
 	return c, nil

@@ -84,7 +84,13 @@ func (l *loop) follow(ctx context.Context, sess Session) error {
 		if err != nil {
 			return err
 		}
-		if err := l.advance(ctx, sess, l.plan(why)); err != nil {
+		p := l.plan(why)
+		if p.sharing = l.e.takeSharing(); p.sharing != nil {
+			p.catalogue = true // tables that have changed their shape are not to be compared
+		}
+		err = l.advance(ctx, sess, p)
+		p.unshared(err)
+		if err != nil {
 			return err
 		}
 	}

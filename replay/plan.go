@@ -42,6 +42,7 @@ type plan struct {
 	warm      *warm        // the cut begins with the rows of a checkpoint
 	doubt     *resyncError // why the checkpoint's position is worthless: this load takes its place
 	rung      bool         // a ring came before the last attempt began
+	sharing   *sharing     // whom the cut is shared with, until they were told
 }
 
 type tablePlan struct {

@@ -50,6 +50,9 @@ type Options struct {
 	StreamWait time.Duration
 	// Heartbeat is the longest silence of a stream. Default 15 s.
 	Heartbeat time.Duration
+
+	// CutIdle is how long a cut that is compared may go without a request. Default 30 s.
+	CutIdle time.Duration
 }
 
 // Handler serves a node. Until it is given one it answers that it loads.
@@ -63,6 +66,7 @@ type Handler struct {
 	life    string // tells this process' ids from those of others
 	teller  *teller
 	streams atomic.Int64
+	cuts    cuts
 }
 
 // New makes the pages of a node on these tables.
@@ -72,6 +76,7 @@ func New(tables *Tables, o Options) *Handler {
 	h.WriteWait, h.ReadWait = cmp.Or(h.WriteWait, 10*time.Second), cmp.Or(h.ReadWait, 5*time.Second)
 	h.MaxStreams, h.Window = cmp.Or(h.MaxStreams, 100), cmp.Or(h.Window, 8<<20)
 	h.StreamWait, h.Heartbeat = cmp.Or(h.StreamWait, 30*time.Second), cmp.Or(h.Heartbeat, 15*time.Second)
+	h.CutIdle = cmp.Or(h.CutIdle, 30*time.Second)
 	h.teller = newTeller(tables, h.Window)
 	h.meters = newMeters(h)
 	if h.Scrub == nil {
@@ -87,8 +92,11 @@ func (h *Handler) Ready(node *lockstep.Node) {
 	}
 }
 
-// End ends the streams, and returns when nothing runs any more but requests.
-func (h *Handler) End() { h.teller.end() }
+// End ends the streams and the cut that is compared, and returns when nothing runs any more but requests.
+func (h *Handler) End() {
+	h.teller.end()
+	h.cuts.endAll()
+}
 
 // page answers one request from a node.
 type page func(http.ResponseWriter, *http.Request, *lockstep.Node)
@@ -120,6 +128,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 		h.only(w, r, h.meters.page.ServeHTTP)
 	case path == "/v1/status":
 		h.only(w, r, h.loaded(h.awaited("", h.status)))
+	case path == "/v1/cuts" || strings.HasPrefix(path, "/v1/cuts/"):
+		h.loaded(h.cutPage)(w, r)
 	case strings.HasPrefix(path, "/v1/tables/"):
 		h.loaded(h.table)(w, r)
 	default:

@@ -19,7 +19,8 @@ type documents = lockstep.Table[string, json.RawMessage]
 // table answers for /v1/tables/{table}/rows and /v1/tables/{table}/rows/{key}.
 func (h *Handler) table(w http.ResponseWriter, r *http.Request, node *lockstep.Node) {
 	parts := strings.Split(strings.TrimPrefix(r.URL.EscapedPath(), "/v1/tables/"), "/")
-	if len(parts) < 2 || len(parts) > 3 || parts[1] != "rows" {
+	again := len(parts) == 2 && parts[1] == "reload"
+	if !again && (len(parts) < 2 || len(parts) > 3 || parts[1] != "rows") {
 		h.fail(w, notFound, "there is no such page: want /v1/tables/{table}/rows or /v1/tables/{table}/rows/{key}, percent-encoded")
 		return
 	}
@@ -31,6 +32,15 @@ func (h *Handler) table(w http.ResponseWriter, r *http.Request, node *lockstep.N
 	t := h.tables.find(name)
 	if t == nil {
 		h.fail(w, notFound, "table %s is not served here: /v1/status lists those that are", name)
+		return
+	}
+	if again {
+		if r.Method != http.MethodPost {
+			w.Header().Set("Allow", "POST")
+			h.fail(w, notAllowed, "%s is not allowed here, only POST is", r.Method)
+			return
+		}
+		h.reload(w, r, node, t)
 		return
 	}
 	if len(parts) == 2 {

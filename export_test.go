@@ -1,0 +1,5 @@
+package lockstep
+
+import "time"
+
+func init() { auditPause = time.Millisecond }
