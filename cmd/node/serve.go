@@ -18,6 +18,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
+	"github.com/pglockstep/lockstep/cmd/node/internal/window"
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -36,6 +37,7 @@ func serveCommand(o *options) *cobra.Command {
   GET /v1/changes                    every change as it happens, as server-sent events; ?table=... for some tables
   GET /v1/status                     what the node knows of itself
   GET /metrics                       the same for Prometheus
+  GET /                              a page to look at it all with a browser
   GET /healthz, /readyz              the process runs; the tables are loaded
 
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
@@ -82,8 +84,11 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 				return err
 			}
 			in.admit(&pages)
+			page := newPage(pool, o.schema)
+			defer page.End()
+			pages.Page, pages.Static = page, window.Static
 			s := &served{
-				pages: serve.New(declared, pages), tls: in.tls,
+				pages: serve.New(declared, pages), page: page, tls: in.tls,
 				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
 			}
 			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
@@ -127,6 +132,7 @@ func declare(ctx context.Context, pool *pgxpool.Pool, names []string) (*serve.Ta
 // served is a node over HTTP.
 type served struct {
 	pages *serve.Handler
+	page  *window.Window
 	tls   *tls.Config      // nil: plain HTTP
 	say   func(tables int) // once they are loaded
 }
@@ -142,6 +148,7 @@ func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cf
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(s.pages.End) // a stream would never finish
+	server.RegisterOnShutdown(s.page.End)
 	ended := make(chan error, 1)
 	go func() {
 		if server.TLSConfig != nil {
@@ -153,6 +160,7 @@ func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cf
 	node, err := lockstep.Start(ctx, pool, cfg, declared.Any()...)
 	if err == nil {
 		s.pages.Ready(node)
+		s.page.Add(window.Local(node, window.Documents(declared.Any())...))
 		s.say(len(declared.Any()))
 		select {
 		case err = <-ended:

@@ -50,6 +50,12 @@ type Options struct {
 	StreamWait time.Duration
 	// Heartbeat is the longest silence of a stream. Default 15 s.
 	Heartbeat time.Duration
+
+	// Page answers for / and whatever is below /window/. Default: there is no page.
+	Page http.Handler
+	// Static reports which paths of Page are files that tell nothing: a browser
+	// gets them without the token, which it can send from the page only. Default: none.
+	Static func(path string) bool
 }
 
 // Handler serves a node. Until it is given one it answers that it loads.
@@ -122,6 +128,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 		h.only(w, r, h.loaded(h.awaited("", h.status)))
 	case strings.HasPrefix(path, "/v1/tables/"):
 		h.loaded(h.table)(w, r)
+	case h.Page != nil && (path == "/" || strings.HasPrefix(path, "/window/")):
+		h.Page.ServeHTTP(w, r)
 	default:
 		h.fail(w, notFound, "there is no page %s", path)
 	}
