@@ -124,8 +124,8 @@ func (w *Window) asked(n *watched, dark bool) nodeJSON {
 	p := n.past.newest()
 	j.Facts = []fact{
 		{"events/s", count(p.rate), ""}, {"events", count(float64(s.Events)), ""},
-		{"gaps", count(float64(s.Gaps)), ""}, {"open", count(float64(s.OpenGaps)), ""},
-		{"replays", count(float64(s.Replays)), ""}, {"replayed", count(float64(s.EventsReplayed)), ""},
+		{"gaps closed", count(float64(s.Gaps)), ""}, {"gaps open", count(float64(s.OpenGaps)), ""},
+		{"replays", count(float64(s.Replays)), ""}, {"events replayed", count(float64(s.EventsReplayed)), ""},
 		{"loads", count(float64(s.Loads)), ""}, {"bell", s.Bell, ""},
 	}
 	if s.Loads > 0 {

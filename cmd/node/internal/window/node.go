@@ -19,12 +19,11 @@ type Node interface {
 
 // Sample is what a node says of itself at one moment. Counters count from its start.
 type Sample struct {
-	State     lockstep.State `json:"-"`
-	StateName string         `json:"state"`
-	Reason    string         `json:"reason,omitempty"` // why it is not live
-	Staleness float64        `json:"staleness"`        // in seconds
-	Position  string         `json:"position"`
-	Bell      string         `json:"bell"`
+	StateName string  `json:"state"`
+	Reason    string  `json:"reason,omitempty"` // why it is not live
+	Staleness float64 `json:"staleness"`        // in seconds
+	Position  string  `json:"position"`
+	Bell      string  `json:"bell"`
 
 	Events         uint64 `json:"events"`    // applied
 	Gaps           uint64 `json:"gaps"`      // closed, in whichever way
@@ -63,18 +62,28 @@ func (l *local) Name() string { return l.node.Status().Name }
 func (l *local) Sample(context.Context) (Sample, error) {
 	s := l.node.Status()
 	out := Sample{
-		State: s.State, StateName: s.State.String(), Reason: s.Reason, Staleness: s.Staleness.Seconds(), Position: s.Position.String(), Bell: s.Bell,
+		StateName: s.State.String(), Reason: s.Reason, Staleness: s.Staleness.Seconds(), Position: s.Position.String(), Bell: s.Bell,
 		Events: s.Events, Gaps: s.Gaps.Late + s.Gaps.Void + s.Gaps.Replayed + s.Gaps.Reloaded, OpenGaps: s.Gaps.Open,
 		Replays: s.Replays, EventsReplayed: s.EventsReplayed, Loads: s.Resyncs + s.Reloads,
 	}
 	for _, t := range s.Tables {
-		ts := TableSample{Name: t.Name, Rows: t.Rows, Bytes: t.Bytes}
+		ts := TableSample{Name: l.pageName(t.Name), Rows: t.Rows, Bytes: t.Bytes}
 		if t.Problem != nil {
 			ts.Problem = t.Problem.Error()
 		}
 		out.Tables = append(out.Tables, ts)
 	}
 	return out, nil
+}
+
+// pageName is what the page calls a table.
+func (l *local) pageName(of string) string {
+	for _, t := range l.tables {
+		if t.of == of {
+			return t.name
+		}
+	}
+	return of
 }
 
 func (l *local) Look(_ context.Context, q Query) (Look, error) {

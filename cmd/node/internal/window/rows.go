@@ -46,7 +46,8 @@ type Row struct {
 
 // Table is a table that can be looked into.
 type Table struct {
-	name string
+	of   string // the node's name for it
+	name string // the page's
 	len  func(v *lockstep.View) int
 	all  func(v *lockstep.View) iter.Seq2[string, any]
 	get  func(v *lockstep.View, key string) (any, bool)
@@ -56,8 +57,8 @@ type Table struct {
 // key reads that again. Rows are shown as encoding/json writes them.
 func TableOf[K comparable, T any](t *lockstep.Table[K, T], text func(K) string, key func(string) (K, error)) *Table {
 	return &Table{
-		name: t.Name(),
-		len:  func(v *lockstep.View) int { return t.At(v).Len() },
+		of: t.Name(), name: t.Name(),
+		len: func(v *lockstep.View) int { return t.At(v).Len() },
 		all: func(v *lockstep.View) iter.Seq2[string, any] {
 			return func(yield func(string, any) bool) {
 				for k, row := range t.At(v).All() {
@@ -75,6 +76,12 @@ func TableOf[K comparable, T any](t *lockstep.Table[K, T], text func(K) string, 
 			return t.At(v).Get(k)
 		},
 	}
+}
+
+// As lets the page show the table under another name than the node's.
+func (t *Table) As(name string) *Table {
+	t.name = name
+	return t
 }
 
 // Documents are those tables that lockstep.Documents has declared.
