@@ -39,7 +39,7 @@ func TestTheDemosPageInABrowser(t *testing.T) {
 	for _, c := range []struct {
 		width, height int64
 		victim        string
-	}{{1280, 1560, "node-2"}, {390, 3400, "node-3"}} {
+	}{{1280, 1480, "node-2"}, {390, 1700, "node-3"}} {
 		t.Run(fmt.Sprint(c.width), func(t *testing.T) {
 			pressEverything(t, openBrowser(t, c.width, c.height, address), c.width, c.height, c.victim)
 		})

@@ -157,7 +157,7 @@ func (c *cluster) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the connection string cannot be read: %w", err)
 	}
-	cfg.MaxConns = max(cfg.MaxConns, writers+4)
+	cfg.MaxConns = max(cfg.MaxConns, 2*writers+4) // a burst has as many as the traffic
 	if c.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return err
 	}

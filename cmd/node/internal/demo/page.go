@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
@@ -53,7 +54,7 @@ func (c *cluster) open(life context.Context, l net.Listener) {
 		},
 	})
 	c.also = func(s style, text string) {
-		w.Say(map[style]string{bad: window.Bad, good: window.Good, watch: window.Watch}[s], "%s", text)
+		w.Say(map[style]string{bad: window.Bad, good: window.Good, watch: window.Watch}[s], "%s", strings.TrimSpace(text))
 	}
 	s := &site{window: w, addr: l.Addr().String(), ended: make(chan struct{})}
 	s.server = &http.Server{Handler: serve.Guard(w, serve.Options{}), ReadHeaderTimeout: 5 * time.Second, ReadTimeout: 10 * time.Second, MaxHeaderBytes: 64 << 10}

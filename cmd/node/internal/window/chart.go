@@ -79,8 +79,9 @@ func draw(series [][]float64, height int, highest float64, dark bool, text func(
 			opt.SeriesList[i+1].Symbol = charts.Symbol{Shape: charts.SymbolDot, Size: size}
 		}
 	}
-	labels := make([]string, kept)
-	labels[0], labels[kept/3], labels[2*kept/3], labels[kept-1] = "−3 min", "−2", "−1", "now"
+	n := len(series[0])
+	labels := make([]string, n)
+	labels[0], labels[n-1] = fmt.Sprintf("−%d min", n/60), "now"
 	font := charts.FontStyle{FontSize: 15, FontColor: t.axes.GetXAxisTextColor()}
 	opt.XAxis.Labels, opt.XAxis.LabelFontStyle, opt.XAxis.BoundaryGap = labels, font, charts.Ptr(false)
 	y := &opt.YAxis[0]

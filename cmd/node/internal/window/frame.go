@@ -125,7 +125,7 @@ func (w *Window) asked(n *watched, dark bool) nodeJSON {
 	j.Facts = []fact{
 		{"events/s", count(p.rate), ""}, {"events", count(float64(s.Events)), ""},
 		{"gaps closed", count(float64(s.Gaps)), ""}, {"gaps open", count(float64(s.OpenGaps)), ""},
-		{"replays", count(float64(s.Replays)), ""}, {"events replayed", count(float64(s.EventsReplayed)), ""},
+		{"replays", count(float64(s.Replays)), ""}, {"replayed", count(float64(s.EventsReplayed)), ""},
 		{"loads", count(float64(s.Loads)), ""}, {"bell", s.Bell, ""},
 	}
 	if s.Loads > 0 {
@@ -163,6 +163,7 @@ func (w *Window) registered(n *outbox.NodeSeen, dark bool) nodeJSON {
 
 func chartsOf(name string, h *history, asked, dark bool) []chartJSON {
 	points := h.points()
+	span := spanOf(len(points))
 	highest, gaps, replays, loads := 0.0, 0, 0, 0
 	for _, p := range points {
 		highest = max(highest, p.stale)
@@ -171,12 +172,12 @@ func chartsOf(name string, h *history, asked, dark bool) []chartJSON {
 	out := []chartJSON{}
 	if !asked {
 		if svg, err := staleChart(points, dark); err == nil {
-			out = append(out, chartJSON{"age of its last beat", fmt.Sprintf("How old the last beat of %s was over the last 3 minutes: %s at most.", name, seconds(highest)), svg})
+			out = append(out, chartJSON{"age of its last beat", fmt.Sprintf("How old the last beat of %s was over %s: %s at most.", name, span, seconds(highest)), svg})
 		}
 		return out
 	}
 	if svg, err := staleChart(points, dark); err == nil {
-		alt := fmt.Sprintf("Staleness of %s over the last 3 minutes: %s at most. Marks: %s, %s, %s.", name, seconds(highest), several(gaps, "second with gaps", "seconds with gaps"), several(replays, "replay", "replays"), several(loads, "load", "loads"))
+		alt := fmt.Sprintf("Staleness of %s over %s: %s at most. Marks: %s, %s, %s.", name, span, seconds(highest), several(gaps, "second with gaps", "seconds with gaps"), several(replays, "replay", "replays"), several(loads, "load", "loads"))
 		out = append(out, chartJSON{"staleness", alt, svg})
 	}
 	if svg, err := rateChart(points, dark); err == nil {
@@ -184,9 +185,17 @@ func chartsOf(name string, h *history, asked, dark bool) []chartJSON {
 		for _, p := range points {
 			most = max(most, p.rate)
 		}
-		out = append(out, chartJSON{"events a second", fmt.Sprintf("Events a second that %s applied over the last 3 minutes: %s at most.", name, count(most)), svg})
+		out = append(out, chartJSON{"events a second", fmt.Sprintf("Events a second that %s applied over %s: %s at most.", name, span, count(most)), svg})
 	}
 	return out
+}
+
+// spanOf is how long so many samples took, where they are a second apart.
+func spanOf(points int) string {
+	if points < 120 {
+		return "the last minute"
+	}
+	return fmt.Sprintf("the last %d minutes", points/60)
 }
 
 // facts are about the cluster and its outbox. Caller holds mu.
@@ -198,7 +207,7 @@ func (w *Window) facts(live, all int, worst float64) []fact {
 	out := []fact{{"nodes live", fmt.Sprintf("%d of %d", live, all), tone}, {"stalest", seconds(worst), ""}}
 	o := w.seen.overview
 	if w.seen.failed != nil {
-		out = append(out, fact{"outbox", w.text(w.seen.failed.Error()), Bad})
+		out = append(out, fact{"the outbox cannot be read", w.text(w.seen.failed.Error()), Bad})
 	}
 	if o == nil {
 		return out
@@ -208,7 +217,7 @@ func (w *Window) facts(live, all int, worst float64) []fact {
 		oldest = seconds(time.Since(o.Oldest).Seconds())
 	}
 	out = append(out,
-		fact{"events/s, last minute", count(o.Rate), ""}, fact{"outbox", fmt.Sprintf("%s, about %s rows", size(o.Bytes), count(float64(o.Rows))), ""},
+		fact{"events/s, last minute", count(o.Rate), ""}, fact{"outbox", size(o.Bytes), ""}, fact{"about", count(float64(o.Rows)) + " rows", ""},
 		fact{"oldest event", oldest, ""}, fact{"horizon moved", seconds(time.Since(o.Trimmed).Seconds()) + " ago", ""}, fact{"bell", o.Bell, ""})
 	for _, who := range []string{o.OldestWriter, o.OldestPrepared} {
 		if who != "" {

@@ -46,9 +46,16 @@ func (h *history) push(p point) {
 
 func (h *history) newest() point { return h.ring[(h.next+kept-1)%kept] }
 
-// points are all, oldest first.
+// points are the newest, oldest first: one, two or three thirds of the ring,
+// as there are, so that what began a moment ago is no speck at the edge.
 func (h *history) points() []point {
-	return append(append(make([]point, 0, kept), h.ring[h.next:]...), h.ring[:h.next]...)
+	all := append(append(make([]point, 0, kept), h.ring[h.next:]...), h.ring[:h.next]...)
+	empty := 0
+	for empty < kept && all[empty].at.IsZero() {
+		empty++
+	}
+	const third = kept / 3
+	return all[min(empty/third, 2)*third:]
 }
 
 // marks counts what the charts show as marks.

@@ -18,10 +18,14 @@ function attr(e, k, v) { if (e.getAttribute(k) !== v) e.setAttribute(k, v); }
 // fill gives a parent one child for each item, by name, and keeps those that are there.
 function fill(parent, items, name, make, update) {
   const there = new Map([...parent.children].map((c) => [c.dataset.name, c]));
+  const taken = new Set();
   items.forEach((item, i) => {
-    let child = there.get(name(item));
-    if (child) there.delete(name(item));
-    else { child = make(item); child.dataset.name = name(item); }
+    let key = name(item);
+    while (taken.has(key)) key += "'"; // another one of that name
+    taken.add(key);
+    let child = there.get(key);
+    if (child) there.delete(key);
+    else { child = make(item); child.dataset.name = key; }
     if (parent.children[i] !== child) parent.insertBefore(child, parent.children[i] || null);
     update(child, item);
   });
@@ -136,7 +140,7 @@ function said(tone, s) { attr($("said"), "data-tone", tone); text($("said"), s);
 function card(n) {
   return el("article", { class: "node", "aria-label": n.name },
     el("div", { class: "head" }, el("h3", {}, n.name), el("span", { class: "pill" })),
-    el("p", { class: "age" }, el("b", {}), el("span", { class: "quiet" })), el("p", { class: "why" }),
+    el("p", { class: "age" }, el("b", {}), el("span", { class: "quiet" })),
     el("p", { class: "answer", hidden: true }, el("span", {}), el("b", {})),
     el("div", { class: "charts" }), el("dl", { class: "facts" }), el("div", { class: "actions" }));
 }
@@ -147,9 +151,8 @@ function node(e, n, question) {
   attr(at(".pill"), "data-tone", n.tone);
   text(at(".age b"), n.stale);
   attr(at(".age b"), "data-tone", n.tone === "good" ? "" : n.tone);
-  text(at(".age span"), n.of);
-  text(at(".why"), n.reason || "");
-  attr(at(".why"), "title", n.reason || "");
+  text(at(".age span"), n.reason ? n.of + " · " + n.reason : n.of);
+  attr(at(".age span"), "title", n.reason || "");
   at(".answer").hidden = !n.answer;
   text(at(".answer span"), question || "");
   text(at(".answer b"), n.answer || "");
