@@ -205,6 +205,7 @@ func (b *browser) shoot(name, colours string, width, height int64) {
 		return
 	}
 	b.do(scheme(colours), viewport(width, height))
+	b.read("scrollTo(0, 0)")
 	ink := map[string]string{"light": "rgb(91%2C100%2C114)", "dark": "rgb(152%2C162%2C179)"}[colours]
 	b.until(fmt.Sprintf("[...document.querySelectorAll('figure img')].every(i => i.src.includes(%q) && i.complete)", ink))
 	ctx, cancel := context.WithTimeout(b.ctx, 2*time.Minute)

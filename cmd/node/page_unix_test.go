@@ -94,6 +94,11 @@ func pressEverything(t *testing.T, b *browser, width, height int64, victim strin
 	b.press("[data-do=burst]")
 	b.until(says("#said") + ".includes('a burst: 1,000')")
 
+	if *screenshots != "" && width > 1000 {
+		b.until(fmt.Sprintf("parseFloat(%s) > 12", says(card(victim, ".age b")))) // for the picture's sake
+		b.shoot("window-light.png", "light", width, height)
+	}
+
 	// It is healed, and replays.
 	b.press(card(victim, "[data-do=heal]"))
 	b.until(says("#said") + ".includes('has replayed')")
@@ -102,7 +107,6 @@ func pressEverything(t *testing.T, b *browser, width, height int64, victim strin
 	b.until(fmt.Sprintf("document.querySelector(%q).alt.includes('1 replay')", card(victim, "figure img")))
 	b.until(says("#log") + ".includes('no table was loaded again')")
 	if width > 1000 {
-		b.shoot("window-light.png", "light", width, height)
 		b.shoot("window-dark.png", "dark", width, height)
 	} else {
 		b.shoot("window-narrow.png", "light", width, height)

@@ -84,13 +84,10 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 				return err
 			}
 			in.admit(&pages)
-			page := newPage(pool, o.schema)
-			defer page.End()
-			pages.Page, pages.Static = page, window.Static
-			s := &served{
-				pages: serve.New(declared, pages), page: page, tls: in.tls,
-				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
-			}
+			page := newPage(pool, o.schema, &pages)
+			s := &served{pages: serve.New(declared, pages), page: page, tls: in.tls, say: func(n int) {
+				fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l))
+			}}
 			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
 		},
 	}
@@ -149,6 +146,7 @@ func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cf
 	}
 	server.RegisterOnShutdown(s.pages.End) // a stream would never finish
 	server.RegisterOnShutdown(s.page.End)
+	defer s.page.End()
 	ended := make(chan error, 1)
 	go func() {
 		if server.TLSConfig != nil {

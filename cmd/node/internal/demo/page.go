@@ -50,7 +50,7 @@ func (c *cluster) open(life context.Context, l net.Listener) {
 			if pool := c.ready.Load(); pool != nil {
 				return outbox.Look(ctx, pool, c.schema)
 			}
-			return nil, errors.New("Postgres is being made ready")
+			return nil, errors.New("the server is being made ready")
 		},
 	})
 	c.also = func(s style, text string) {

@@ -164,11 +164,11 @@ func (w *Window) registered(n *outbox.NodeSeen, dark bool) nodeJSON {
 func chartsOf(name string, h *history, asked, dark bool) []chartJSON {
 	points := h.points()
 	span := spanOf(len(points))
-	highest, gaps, replays, loads := 0.0, 0, 0, 0
+	highest := 0.0
 	for _, p := range points {
 		highest = max(highest, p.stale)
 	}
-	gaps, replays, loads = marks(points)
+	gaps, replays, loads := marks(points)
 	out := []chartJSON{}
 	if !asked {
 		if svg, err := staleChart(points, dark); err == nil {
@@ -217,8 +217,11 @@ func (w *Window) facts(live, all int, worst float64) []fact {
 		oldest = seconds(time.Since(o.Oldest).Seconds())
 	}
 	out = append(out,
-		fact{"events/s, last minute", count(o.Rate), ""}, fact{"outbox", size(o.Bytes), ""}, fact{"about", count(float64(o.Rows)) + " rows", ""},
+		fact{"events/s", count(o.Rate), ""}, fact{"outbox", size(o.Bytes), ""},
 		fact{"oldest event", oldest, ""}, fact{"horizon moved", seconds(time.Since(o.Trimmed).Seconds()) + " ago", ""}, fact{"bell", o.Bell, ""})
+	if o.Rows > 0 { // else the server has not counted them yet
+		out = append(out, fact{"rows in it, about", count(float64(o.Rows)), ""})
+	}
 	for _, who := range []string{o.OldestWriter, o.OldestPrepared} {
 		if who != "" {
 			out = append(out, fact{"holds up trimming", w.text(who), Watch})
