@@ -62,6 +62,8 @@ type Window struct {
 	cancel context.CancelFunc
 	done   chan struct{}
 
+	looking sync.WaitGroup // at the outbox
+
 	mu    sync.Mutex
 	nodes []*watched // those that are asked, in the order in which they were added
 	seen  seen
@@ -86,6 +88,7 @@ type seen struct {
 	overview *outbox.Overview // nil: nothing yet
 	at       time.Time
 	failed   error
+	busy     bool // it is being asked
 	past     map[string]*history // of registered nodes that are not asked: staleness is the age of their beat
 }
 
@@ -149,6 +152,7 @@ func (w *Window) End() {
 
 func (w *Window) run() {
 	defer close(w.done)
+	defer w.looking.Wait()
 	tick := time.NewTicker(w.cfg.Every)
 	defer tick.Stop()
 	for {
@@ -202,12 +206,17 @@ func (n *watched) take(w *Window, s Sample, err error, now time.Time) {
 // lookAtOutbox asks Postgres, if somebody wants to know and it is time.
 func (w *Window) lookAtOutbox() {
 	w.mu.Lock()
-	due := w.cfg.Outbox != nil && w.pages > 0 && time.Since(w.seen.at) >= w.cfg.OutboxEvery
+	due := w.cfg.Outbox != nil && w.pages > 0 && !w.seen.busy && time.Since(w.seen.at) >= w.cfg.OutboxEvery
+	w.seen.busy = w.seen.busy || due
 	w.mu.Unlock()
-	if !due {
-		return
+	if due {
+		w.looking.Go(w.ask) // a server that is slow must not hold up the samples
 	}
-	ctx, cancel := context.WithTimeout(w.ctx, w.cfg.OutboxEvery)
+}
+
+// ask asks Postgres once.
+func (w *Window) ask() {
+	ctx, cancel := context.WithTimeout(w.ctx, 15*time.Second)
 	defer cancel()
 	o, err := w.cfg.Outbox(ctx)
 	now := time.Now()
@@ -216,7 +225,7 @@ func (w *Window) lookAtOutbox() {
 	if now.Sub(w.seen.at) > 5*w.cfg.OutboxEvery { // nobody has looked for a while
 		w.seen.past = nil
 	}
-	w.seen.at, w.seen.failed = now, err
+	w.seen.at, w.seen.failed, w.seen.busy = now, err, false
 	if err == nil {
 		w.seen.overview = o
 		w.remember(now)
