@@ -35,7 +35,11 @@ func TestTheDemosPageInABrowser(t *testing.T) {
 	r.limit.Reset(8 * time.Minute)
 	r.until("look at it in a browser")
 	address := pageAddress.FindStringSubmatch(r.said.String())[1]
-	go func() { _, _ = r.out.WriteTo(&r.said) }() // it must not be held up
+	read := make(chan struct{})
+	go func() { // it must not be held up
+		defer close(read)
+		_, _ = r.out.WriteTo(&r.said)
+	}()
 	for _, c := range []struct {
 		width, height int64
 		victim        string
@@ -45,6 +49,11 @@ func TestTheDemosPageInABrowser(t *testing.T) {
 		})
 	}
 	r.interrupt()
+	<-read
+	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
+		t.Errorf("exit status %d\n%s", status, said)
+	}
+	wantNothing(t, tmp)
 }
 
 // pressEverything presses each button and reads what becomes of it, with one node cut off.

@@ -88,7 +88,7 @@ type seen struct {
 	overview *outbox.Overview // nil: nothing yet
 	at       time.Time
 	failed   error
-	busy     bool // it is being asked
+	busy     bool                // it is being asked
 	past     map[string]*history // of registered nodes that are not asked: staleness is the age of their beat
 }
 
