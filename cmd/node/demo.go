@@ -24,6 +24,9 @@ one node off while writes go on, heals it, and compares every node with Postgres
 row by row. Nothing is left behind. Exit status 1 if any row differs, or a node had
 to load its tables again.
 
+It prints the address of a page that shows all of it. The page has buttons: once one is
+pressed, what happens is up to you, and the script rests.
+
 With --dsn it uses your own server, in schemas of its own that it drops at the end; it
 takes the password from PGPASSWORD or a password file too. $LOCKSTEP_DSN is left alone.`,
 		Example: `  lockstep demo
@@ -55,6 +58,7 @@ takes the password from PGPASSWORD or a password file too. $LOCKSTEP_DSN is left
 	f.BoolVar(&d.Once, "once", false, "end after one round; else go on until interrupted")
 	f.IntVar(&d.Nodes, "nodes", 3, "node processes")
 	f.IntVar(&d.Rate, "rate", 200, "transactions a second")
+	f.StringVar(&d.Page, "page", "127.0.0.1:0", "loopback address of the page, or off; default: a free port, which is printed")
 	f.DurationVar(&d.Duration, "duration", 12*time.Second, "of a round; the outage takes its middle third")
 	return cmd
 }

@@ -102,6 +102,9 @@ func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
 		{"a demo on no database", dsn, []string{"demo", "--dsn", strings.Replace(db.DSN(), db.Name, "nowhere", 1)}, `database "nowhere" does not exist`},
 		{"a demo on an unreadable connection string", dsn, []string{"demo", "--dsn", "postgres://u:geheim@["}, "cannot be read"},
 		{"a demo of one who may not make a schema", dsn, []string{"demo", "--dsn", db.DSNAs(role)}, "permission denied"},
+		{"a demo whose page's address is taken", dsn, []string{"demo", "--page", taken.Addr().String()}, "--page: cannot listen on " + taken.Addr().String()},
+		{"a demo whose page has no address", dsn, []string{"demo", "--page", "nonsense"}, "want host:port, or off"},
+		{"a demo whose page is for everybody", dsn, []string{"demo", "--page", "0.0.0.0:0"}, "is not loopback"},
 		{"too short a demo", dsn, []string{"demo", "--duration", "1s"}, "a duration of 3s"},
 	} {
 		out, errs, status := runCommand(t, []string{c.env}, c.args...)

@@ -117,6 +117,8 @@ type serving struct {
 	url string
 	log *strings.Builder
 	out *bufio.Reader
+
+	limit *time.Timer // kills it
 }
 
 // startServe starts the command on a table that it captures, and waits until it serves.
@@ -136,9 +138,9 @@ func startServe(t *testing.T, db *pgtest.DB, env []string, args ...string) *serv
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	limit := time.AfterFunc(time.Minute, func() { _ = s.cmd.Process.Kill() })
+	s.limit = time.AfterFunc(time.Minute, func() { _ = s.cmd.Process.Kill() })
 	t.Cleanup(func() {
-		limit.Stop()
+		s.limit.Stop()
 		_ = s.cmd.Process.Kill() // or it has ended
 		_ = s.cmd.Wait()
 	})

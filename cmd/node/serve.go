@@ -18,6 +18,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
+	"github.com/pglockstep/lockstep/cmd/node/internal/window"
 )
 
 const serveHelp = `serve keeps tables in memory and serves them over HTTP:
@@ -29,6 +30,7 @@ const serveHelp = `serve keeps tables in memory and serves them over HTTP:
   POST /v1/cuts                      an instant of the node and of Postgres to compare, which lockstep verify does
   GET /v1/status                     what the node knows of itself
   GET /metrics                       the same for Prometheus
+  GET /                              a page to look at it all with a browser
   GET /healthz, /readyz              the process runs; the tables are loaded
 
 A table is named as SQL writes it and percent-encoded; a key is the JSON of the
@@ -89,10 +91,10 @@ func serveCommand(o *options) *cobra.Command {
 				return err
 			}
 			in.admit(&pages)
-			s := &served{
-				pages: serve.New(declared, pages), tls: in.tls,
-				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
-			}
+			page := newPage(pool, o.schema, &pages)
+			s := &served{pages: serve.New(declared, pages), page: page, tls: in.tls, say: func(n int) {
+				fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l))
+			}}
 			cfg.Schema, cfg.Bell, cfg.Logger = o.schema, lockstep.Bell(bell), log
 			return s.run(cmd.Context(), l, pool, cfg, declared)
 		},
@@ -150,6 +152,7 @@ func declare(ctx context.Context, pool *pgxpool.Pool, names []string) (*serve.Ta
 // served is a node over HTTP.
 type served struct {
 	pages *serve.Handler
+	page  *window.Window
 	tls   *tls.Config      // nil: plain HTTP
 	say   func(tables int) // once they are loaded
 }
@@ -165,6 +168,8 @@ func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cf
 		ErrorLog: slog.NewLogLogger(cfg.Logger.Handler(), slog.LevelWarn),
 	}
 	server.RegisterOnShutdown(s.pages.End) // a stream would never finish
+	server.RegisterOnShutdown(s.page.End)
+	defer s.page.End()
 	ended := make(chan error, 1)
 	go func() {
 		if server.TLSConfig != nil {
@@ -176,6 +181,7 @@ func (s *served) run(ctx context.Context, l net.Listener, pool *pgxpool.Pool, cf
 	node, err := lockstep.Start(ctx, pool, cfg, declared.Any()...)
 	if err == nil {
 		s.pages.Ready(node)
+		s.page.Add(window.Local(node, window.Documents(declared.Any())...))
 		s.say(len(declared.Any()))
 		select {
 		case err = <-ended:

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -12,7 +13,10 @@ import (
 )
 
 // cut is a TCP proxy between one node and Postgres, which can be cut.
-type cut struct{ proxy *toxiproxy.Proxy }
+type cut struct {
+	proxy *toxiproxy.Proxy
+	isOff atomic.Bool
+}
 
 // upstream is where Postgres really answers, whichever of several hosts or
 // addresses the connection string leads to.
@@ -36,16 +40,20 @@ func newCut(upstream string) (*cut, error) {
 	if err := p.Start(); err != nil {
 		return nil, fmt.Errorf("start a proxy: %w", err)
 	}
-	return &cut{p}, nil
+	return &cut{proxy: p}, nil
 }
 
 // addr is where the proxy listens; it stays the same over off and on.
 func (c *cut) addr() string { return c.proxy.Listen }
 
 // off drops every connection and takes no new ones, until on.
-func (c *cut) off() { c.proxy.Stop() }
+func (c *cut) off() {
+	c.isOff.Store(true)
+	c.proxy.Stop()
+}
 
 func (c *cut) on() error {
+	c.isOff.Store(false)
 	if err := c.proxy.Start(); err != nil {
 		return fmt.Errorf("heal the connection: %w", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -29,6 +30,7 @@ type Options struct {
 	Duration time.Duration // of a round of traffic; the outage takes its second third
 	Once     bool          // end after one round; else go on until interrupted
 	DSN      string        // the caller's own server; "": a private one
+	Page     string        // loopback address of the page, or off
 	Out      io.Writer
 }
 
@@ -48,8 +50,12 @@ type cluster struct {
 	nodes   []*child
 	cuts    []*cut
 	book    *book
-	boss    int      // the Archive's manager
-	wrong   []string // what should not have been, beside rows that differ
+	site    *site                        // nil: there is no page
+	ready   atomic.Pointer[pgxpool.Pool] // pool, once everything has begun
+	stage   *stage                       // guards what follows
+	boss    int                          // the Archive's manager
+	frozen  []string                     // what each node that is cut off must answer
+	wrong   []string                     // what should not have been, beside rows that differ
 }
 
 // names are the schemas that a demo makes.
@@ -63,8 +69,15 @@ func newNames(tag uint32) names {
 func Run(ctx context.Context, o Options) (err error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &cluster{Options: o, voice: newVoice(o.Out, cancel), book: newBook(), boss: firstArchivist}
+	c := &cluster{Options: o, voice: newVoice(o.Out, cancel), book: newBook(), stage: newStage(), boss: firstArchivist, frozen: make([]string, o.Nodes)}
+	l, err := o.listen()
+	if err != nil {
+		return err
+	}
 	defer func() { err = outcome(err, c.clean()) }()
+	if l != nil {
+		c.open(ctx, l)
+	}
 	if err := c.begin(ctx); err != nil {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // and not what somebody says who was broken off
@@ -78,12 +91,29 @@ func Run(ctx context.Context, o Options) (err error) {
 		if c.Once || ctx.Err() != nil {
 			break
 		}
-		c.say(plain, "once more; Ctrl-C ends with the account")
 	}
 	if cause := context.Cause(ctx); errors.Is(cause, errUnheard) {
 		return cause
 	}
-	return c.account(context.WithoutCancel(ctx))
+	return c.end(context.WithoutCancel(ctx))
+}
+
+// end takes the stage for good, heals what somebody has left cut off, and gives the account.
+func (c *cluster) end(ctx context.Context) error {
+	taking, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	if err := c.stage.take(taking); err != nil {
+		return err
+	}
+	for i, wire := range c.cuts {
+		if !wire.isOff.Load() {
+			continue
+		}
+		if _, err := c.heal(taking, i); err != nil {
+			return err
+		}
+	}
+	return c.account(ctx)
 }
 
 // outcome is the error of a demo that ended with err and left something. That
@@ -102,7 +132,13 @@ func (c *cluster) begin(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil {
 		return err
 	}
-	return c.startNodes(ctx)
+	if err := c.startNodes(ctx); err != nil {
+		return err
+	}
+	if c.ready.Store(c.pool); c.site != nil {
+		c.say(plain, "look at it in a browser: http://%s/", c.site.addr)
+	}
+	return nil
 }
 
 // prepare finds or starts Postgres, makes the company and captures it.
@@ -121,7 +157,7 @@ func (c *cluster) prepare(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("the connection string cannot be read: %w", err)
 	}
-	cfg.MaxConns = max(cfg.MaxConns, writers+4)
+	cfg.MaxConns = max(cfg.MaxConns, 2*writers+4) // a burst has as many as the traffic
 	if c.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return err
 	}
@@ -180,6 +216,9 @@ func (c *cluster) startNodes(ctx context.Context) error {
 			return err
 		}
 		c.nodes = append(c.nodes, n)
+		if c.site != nil {
+			c.site.window.Add(asked{n, proxy})
+		}
 	}
 	return nil
 }
@@ -208,6 +247,9 @@ func (c *cluster) heed(n *child, m message) {
 
 // clean takes away everything that the demo has made.
 func (c *cluster) clean() error {
+	if c.site != nil {
+		c.site.close()
+	}
 	var ending sync.WaitGroup
 	for _, n := range c.nodes {
 		ending.Go(n.stop)

@@ -3,26 +3,28 @@ package demo
 import (
 	"fmt"
 	"slices"
+	"strconv"
 
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/cmd/node/internal/window"
 )
 
 // Department and Employee are the company's rows.
 type Department struct {
-	ID      int
-	Name    string
-	Manager *int
+	ID      int    `json:"id"`
+	Name    string `json:"name"`
+	Manager *int   `json:"manager"`
 }
 
 // Employee is one person.
 type Employee struct {
-	ID         int
-	Name       string
-	Department int
-	Salary     int64
-	Stamp      int64
+	ID         int    `json:"id"`
+	Name       string `json:"name"`
+	Department int    `json:"department"`
+	Salary     int64  `json:"salary"`
+	Stamp      int64  `json:"stamp"`
 }
 
 // directory answers who manages whom. It is never stored: a cache that is
@@ -62,6 +64,14 @@ func (d *directory) manager(node *lockstep.Node, employee int) (answer string) {
 		answer = fmt.Sprintf("%s (%s) reports to %s", e.Name, dept.Name, boss)
 	})
 	return answer
+}
+
+// forPage are the tables as the page looks into them.
+func (d *directory) forPage() []*window.Table {
+	return []*window.Table{
+		window.TableOf(d.employees, strconv.Itoa, strconv.Atoi).As("employees"),
+		window.TableOf(d.departments, strconv.Itoa, strconv.Atoi).As("departments"),
+	}
 }
 
 // rows is everything as of one view, as text, in order.

@@ -15,27 +15,31 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/cmd/node/internal/window"
 )
 
 // request is what the parent asks of a node process, a JSON line.
 type request struct {
 	ID    int            `json:"id"`
-	Do    string         `json:"do"` // status, manager, rows
+	Do    string         `json:"do"` // status, manager, rows, sample, look
 	Who   int            `json:"who,omitempty"`
 	Token lockstep.Token `json:"token"` // to wait for first; zero: answer as things are
+	Query *window.Query  `json:"query,omitempty"`
 }
 
 // message is what a node process says, a JSON line.
 type message struct {
-	Kind   string    `json:"kind"` // ready, state, visible, reply, failed
-	ID     int       `json:"id,omitempty"`
-	State  string    `json:"state,omitempty"`
-	Text   string    `json:"text,omitempty"`
-	Failed string    `json:"failed,omitempty"`
-	Stamp  int64     `json:"stamp,omitempty"`
-	At     time.Time `json:"at,omitzero"`
-	Rows   []string  `json:"rows,omitempty"`
-	Status *account  `json:"status,omitempty"`
+	Kind   string         `json:"kind"` // ready, state, visible, reply, failed
+	ID     int            `json:"id,omitempty"`
+	State  string         `json:"state,omitempty"`
+	Text   string         `json:"text,omitempty"`
+	Failed string         `json:"failed,omitempty"`
+	Stamp  int64          `json:"stamp,omitempty"`
+	At     time.Time      `json:"at,omitzero"`
+	Rows   []string       `json:"rows,omitempty"`
+	Status *account       `json:"status,omitempty"`
+	Sample *window.Sample `json:"sample,omitempty"`
+	Look   *window.Look   `json:"look,omitempty"`
 }
 
 // account is the part of a node's status that the last table shows.
@@ -140,6 +144,10 @@ func (p *process) answer(ctx context.Context, r request) {
 		v := p.node.OpenView()
 		defer v.Close()
 		m.Rows = p.dir.rows(v)
+	case "sample", "look":
+		p.show(ctx, &r, &m)
+		p.say(m)
+		return
 	}
 	s := p.node.Status()
 	m.Status = &account{
@@ -147,6 +155,26 @@ func (p *process) answer(ctx context.Context, r request) {
 		EventsReplayed: s.EventsReplayed, Reloads: s.Resyncs + s.Reloads, Aborted: p.aborted.Load(),
 	}
 	p.say(m)
+}
+
+// show answers for the page.
+func (p *process) show(ctx context.Context, r *request, m *message) {
+	node := window.Local(p.node, p.dir.forPage()...)
+	if r.Do == "sample" {
+		s, err := node.Sample(ctx)
+		s.Answer = p.dir.manager(p.node, r.Who)
+		m.Sample, m.Failed = &s, failure(err)
+		return
+	}
+	l, err := node.Look(ctx, *r.Query)
+	m.Look, m.Failed = &l, failure(err)
+}
+
+func failure(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
 }
 
 // watchWrites tells when each stamped write became visible.

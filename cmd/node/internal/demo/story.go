@@ -21,7 +21,8 @@ const (
 	lastArchivist  = 420
 )
 
-// act is one round: traffic, and an outage of one node in the middle of it.
+// act is one round: traffic, and an outage of one node in the middle of it,
+// unless the page has the stage.
 func (c *cluster) act(ctx context.Context, round int) error {
 	ctx, cancel := context.WithTimeout(ctx, c.Duration)
 	defer cancel()
@@ -30,117 +31,166 @@ func (c *cluster) act(ctx context.Context, round int) error {
 		defer cancel() // where it fails there is nothing more to show
 		wrote <- c.traffic.run(ctx, c.Rate)
 	}()
-	c.say(plain, "%d transactions a second: hires, transfers, dismissals, new managers, raises, some rolled back", c.Rate)
-	err := c.script(ctx, len(c.nodes)-1-round%len(c.nodes))
+	var err error
+	if !c.stage.resting() {
+		if round > 0 {
+			c.say(plain, "once more; Ctrl-C ends with the account")
+		}
+		c.say(plain, "%d transactions a second: hires, transfers, dismissals, new managers, raises, some rolled back", c.Rate)
+		err = c.script(ctx, len(c.nodes)-1-round%len(c.nodes))
+	}
 	if err != nil {
 		cancel() // as there
+	}
+	<-ctx.Done()
+	if err == nil && !c.stage.resting() {
+		c.progress(context.WithoutCancel(ctx))
 	}
 	return cmp.Or(<-wrote, err) // who asks the nodes fails when, and because, the writers do
 }
 
-// script is what happens while the traffic runs. It ends early when the context does.
+// script is what happens while the traffic runs. It ends early when the context
+// does, or when somebody presses a button.
 func (c *cluster) script(ctx context.Context, victim int) error {
+	ctx, cancel := c.stage.until(ctx)
+	defer cancel()
+	if c.stage.take(ctx) != nil {
+		return nil // the round is over, or the page has it
+	}
+	defer c.stage.leave()
+	err := c.scenes(ctx, victim)
+	if errors.Is(context.Cause(ctx), errHanded) {
+		return nil // what was broken off is no failure
+	}
+	return err
+}
+
+func (c *cluster) scenes(ctx context.Context, victim int) error {
 	sixth := c.Duration / 6
 	if !pause(ctx, sixth) {
 		return nil
 	}
-	if err := c.raise(ctx); err != nil {
+	if _, err := c.raise(ctx); err != nil {
 		return err
 	}
-	if _, err := c.promote(ctx, -1); err != nil || !pause(ctx, sixth) {
+	if err := c.promote(ctx); err != nil || !pause(ctx, sixth) {
 		return err
 	}
 	c.progress(ctx)
-	if err := c.outage(ctx, victim, sixth); err != nil {
-		return err
-	}
-	<-ctx.Done()
-	c.progress(context.WithoutCancel(ctx))
-	return nil
+	return c.outage(ctx, victim, sixth)
 }
 
 // outage cuts a node off for a while, shows that it answers, and heals it.
 func (c *cluster) outage(ctx context.Context, victim int, half time.Duration) error {
-	node, wire := c.nodes[victim], c.cuts[victim]
-	c.book.cut(node.name, time.Now())
-	wire.off()
-	c.say(bad, "cut: %s has lost its way to Postgres; writes go on", node.name)
+	c.cutOff(victim)
 	pause(ctx, half)
 	shown := context.WithoutCancel(ctx)
-	token, err := c.promote(shown, victim)
+	err := c.promote(shown)
 	if err == nil {
-		err = c.raise(shown)
+		_, err = c.raise(shown)
 	}
 	pause(ctx, half)
 	c.progress(shown)
+	_, e := c.heal(shown, victim)
+	return errors.Join(err, e)
+}
+
+// cutOff takes a node's way to Postgres away. Caller has the stage.
+func (c *cluster) cutOff(i int) {
+	c.frozen[i] = c.reports()
+	c.book.cut(c.nodes[i].name, time.Now())
+	c.cuts[i].off()
+	c.say(bad, "cut: %s has lost its way to Postgres; writes go on", c.nodes[i].name)
+}
+
+// heal gives it back, and returns what it did once the node has caught up. Caller has the stage.
+func (c *cluster) heal(ctx context.Context, i int) (string, error) {
+	node := c.nodes[i]
 	c.book.healed(node.name, time.Now())
-	if e := wire.on(); e != nil || err != nil {
-		return errors.Join(err, e)
+	if err := c.cuts[i].on(); err != nil {
+		return "", err
 	}
 	c.say(good, "healed: %s can reach Postgres again", node.name)
-	m, err := node.ask(shown, request{Do: "manager", Who: lastArchivist, Token: token})
+	token, err := c.token(ctx)
 	if err != nil {
-		return err
+		return "", err
+	}
+	m, err := node.ask(ctx, request{Do: "manager", Who: lastArchivist, Token: token})
+	if err != nil {
+		return "", err
 	}
 	c.expect(node.name, m.Text, c.reports())
 	how := "no table was loaded again"
 	if m.Status.Reloads > 0 {
 		how = fmt.Sprintf("tables were loaded again %d times", m.Status.Reloads) // which the account will find wrong
 	}
-	c.say(good, "%s has replayed %s events, %s: %s", node.name, thousands(m.Status.EventsReplayed), how, m.Text)
-	return nil
+	return c.sayIt(good, "%s has replayed %s events, %s: %s", node.name, thousands(m.Status.EventsReplayed), how, m.Text), nil
 }
 
-// raise is a raise for everybody, in one statement.
-func (c *cluster) raise(ctx context.Context) error {
-	n, err := c.traffic.bulkRaise(ctx)
-	if n > 0 {
-		c.say(plain, "a raise for everybody: %s rows in one statement", thousands(uint64(n)))
-	}
-	return err
-}
-
-// promote gives the Archive another manager and shows what the nodes make of
-// it. One that is cut off must answer as things were.
-func (c *cluster) promote(ctx context.Context, away int) (token lockstep.Token, err error) {
-	before := c.reports()
-	c.boss = firstArchivist + (c.boss-firstArchivist+1)%(lastArchivist-firstArchivist)
+// token stands for everything that is committed by now.
+func (c *cluster) token(ctx context.Context) (token lockstep.Token, err error) {
 	err = pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "update "+c.traffic.table("departments")+" set manager = $1 where id = $2", c.boss, archive); err != nil {
-			return err
-		}
 		token, err = outbox.ReadToken(ctx, tx, c.schema)
 		return err
 	})
-	if err != nil {
-		return token, fmt.Errorf("give the Archive a manager: %w", err)
+	return token, err
+}
+
+// raise is a raise for everybody, in one statement.
+func (c *cluster) raise(ctx context.Context) (rows int64, err error) {
+	rows, err = c.traffic.bulkRaise(ctx)
+	if rows > 0 {
+		c.say(plain, "a raise for everybody: %s rows in one statement", thousands(uint64(rows)))
 	}
+	return rows, err
+}
+
+// promote gives the Archive another manager and shows what the nodes make of
+// it. One that is cut off must answer as things were. Caller has the stage.
+func (c *cluster) promote(ctx context.Context) error {
+	boss := firstArchivist + (c.boss-firstArchivist+1)%(lastArchivist-firstArchivist)
+	var token lockstep.Token
+	err := whole(ctx, func(ctx context.Context) error {
+		return pgx.BeginFunc(ctx, c.pool, func(tx pgx.Tx) error {
+			if _, err := tx.Exec(ctx, "update "+c.traffic.table("departments")+" set manager = $1 where id = $2", boss, archive); err != nil {
+				return err
+			}
+			var err error
+			token, err = outbox.ReadToken(ctx, tx, c.schema)
+			return err
+		})
+	})
+	if err != nil {
+		return fmt.Errorf("give the Archive a manager: %w", err)
+	}
+	c.boss = boss
 	c.say(plain, "the Archive has a new manager: one row of departments is written, none of employees")
 	agree := 0
 	for i, n := range c.nodes {
-		if i == away {
+		if c.cuts[i].isOff.Load() {
 			continue
 		}
 		m, err := n.ask(ctx, request{Do: "manager", Who: lastArchivist, Token: token})
 		if err != nil {
-			return token, err
+			return err
 		}
 		agree += c.expect(n.name, m.Text, c.reports())
 	}
 	if agree > 0 {
 		c.say(plain, "  %d of the nodes that can reach Postgres say: %s", agree, c.reports())
 	}
-	if away < 0 {
-		return token, nil
+	for i, n := range c.nodes {
+		if !c.cuts[i].isOff.Load() {
+			continue
+		}
+		m, err := n.ask(ctx, request{Do: "manager", Who: lastArchivist})
+		if err != nil {
+			return err
+		}
+		c.expect(n.name, m.Text, c.frozen[i])
+		c.say(watch, "  %s still answers, from memory %.1f s old: %s", n.name, m.Status.Staleness, m.Text)
 	}
-	n := c.nodes[away]
-	m, err := n.ask(ctx, request{Do: "manager", Who: lastArchivist})
-	if err != nil {
-		return token, err
-	}
-	c.expect(n.name, m.Text, before)
-	c.say(watch, "  %s still answers, from memory %.1f s old: %s", n.name, m.Status.Staleness, m.Text)
-	return token, nil
+	return nil
 }
 
 // reports is what a directory answers about the last archivist.

@@ -65,6 +65,23 @@ func (t *traffic) run(ctx context.Context, rate int) error {
 	return cmp.Or(errs...)
 }
 
+// burst writes n transactions as fast as they go.
+func (t *traffic) burst(ctx context.Context, n int) error {
+	var wg sync.WaitGroup
+	errs := make([]error, writers)
+	for i := range writers {
+		wg.Go(func() {
+			for range n / writers {
+				if errs[i] = whole(ctx, t.one); errs[i] != nil || ctx.Err() != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return cmp.Or(errs...)
+}
+
 // whole lets a write end that has begun when the traffic does: one that is
 // broken off may still be committed, by the server, after its tables were
 // read to be compared.

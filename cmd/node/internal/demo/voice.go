@@ -32,6 +32,7 @@ type voice struct {
 	unheard context.CancelCauseFunc
 	began   time.Time
 	colour  bool
+	also    func(style, string) // hears it too; nil: nobody does
 }
 
 func newVoice(out io.Writer, unheard context.CancelCauseFunc) *voice {
@@ -58,7 +59,18 @@ func (v *voice) paint(s style, text string) string {
 // say prints a line with the time since the demo began.
 func (v *voice) say(s style, format string, args ...any) {
 	at := v.paint(dim, fmt.Sprintf("%6.1f s", time.Since(v.began).Seconds()))
-	v.print(at + "  " + v.paint(s, fmt.Sprintf(format, args...)))
+	text := fmt.Sprintf(format, args...)
+	v.print(at + "  " + v.paint(s, text))
+	if v.also != nil {
+		v.also(s, text)
+	}
+}
+
+// sayIt is say, and returns the text.
+func (v *voice) sayIt(s style, format string, args ...any) string {
+	text := fmt.Sprintf(format, args...)
+	v.say(s, "%s", text)
+	return text
 }
 
 // line prints a line of the account.

@@ -43,7 +43,7 @@ func (h *Handler) admit(w http.ResponseWriter, r *http.Request) bool {
 		h.fail(w, foreign, "the request is for host %q, which is not this node's: allow it with --allow-host if it is", r.Host)
 	case writes && g.cross.Check(r) != nil:
 		h.fail(w, foreign, "a page of another site has sent the request (Origin %q, Sec-Fetch-Site %q)", r.Header.Get("Origin"), r.Header.Get("Sec-Fetch-Site"))
-	case !g.trusts(r):
+	case !g.trusts(r) && (writes || h.Static == nil || !h.Static(r.URL.EscapedPath())):
 		w.Header().Set("WWW-Authenticate", `Bearer realm="lockstep"`)
 		h.fail(w, unauthorized, "send the node's token: Authorization: Bearer ...")
 	default:

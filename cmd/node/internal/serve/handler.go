@@ -53,6 +53,11 @@ type Options struct {
 
 	// CutIdle is how long a cut that is compared may go without a request. Default 30 s.
 	CutIdle time.Duration
+	// Page answers for / and whatever is below /window/. Default: there is no page.
+	Page http.Handler
+	// Static reports which paths of Page are files that tell nothing: a browser
+	// gets them without the token, which it can send from the page only. Default: none.
+	Static func(path string) bool
 }
 
 // Handler serves a node. Until it is given one it answers that it loads.
@@ -132,6 +137,8 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request) {
 		h.loaded(h.cutPage)(w, r)
 	case strings.HasPrefix(path, "/v1/tables/"):
 		h.loaded(h.table)(w, r)
+	case h.Page != nil && (path == "/" || strings.HasPrefix(path, "/window/")):
+		h.Page.ServeHTTP(w, r)
 	default:
 		h.fail(w, notFound, "there is no page %s", path)
 	}
