@@ -81,8 +81,20 @@ create table if not exists :"schema".meta (
   min_node          integer not null, -- the oldest node that can read it
   history           uuid not null,    -- names this run of the outbox
   system_identifier bigint not null,  -- of the cluster in which it runs
-  bell              text not null check (bell in ('notify', 'off'))
+  bell              text not null check (bell in ('notify', 'wal', 'off'))
 );
+
+-- Where it was made when there was no WAL bell.
+do $do$
+declare
+  meta constant text := format('%I.meta', current_setting('lockstep.install_schema'));
+begin
+  if not exists (select from pg_catalog.pg_constraint where conrelid = meta::regclass and contype = 'c'
+                 and pg_catalog.pg_get_constraintdef(oid) like '%''wal''%') then
+    execute format('alter table %s drop constraint if exists meta_bell_check, add constraint meta_bell_check check (bell in (''notify'', ''wal'', ''off''))', meta);
+  end if;
+end
+$do$;
 
 insert into :"schema".horizon (xid) values ('0') on conflict do nothing;
 insert into :"schema".meta (version, min_node, history, system_identifier, bell)
