@@ -18,6 +18,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
+	"github.com/pglockstep/lockstep/outbox/wal"
 )
 
 func serveCommand(o *options) *cobra.Command {
@@ -86,7 +87,7 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 				pages: serve.New(declared, pages), tls: in.tls,
 				say: func(n int) { fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l)) },
 			}
-			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), Logger: log}, declared)
+			return s.run(cmd.Context(), l, pool, lockstep.Config{Name: name, Schema: o.schema, Bell: lockstep.Bell(bell), WAL: wal.Bell{}, Logger: log}, declared)
 		},
 	}
 	f := cmd.Flags()
@@ -97,9 +98,9 @@ clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-c
 	f.IntVar(&pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")
 	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
 	f.StringVar(&name, "name", "", "the node's name; default: host and process id")
-	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
+	f.StringVar(&bell, "bell", string(lockstep.BellAuto), "auto (the one that install has put in place, else poll), notify, wal or poll")
 	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
-	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
+	completeWords(cmd, "bell", string(lockstep.BellAuto), string(lockstep.BellNotify), string(lockstep.BellWAL), string(lockstep.BellPoll))
 	return cmd
 }
 
