@@ -40,8 +40,7 @@ func (n *Node) register(ctx context.Context) {
 	defer tick.Stop()
 	said := false
 	for {
-		s := n.engine.Status()
-		err := n.writeRegister(ctx, s.Position.String(), s.State.String())
+		err := n.writeRegister(ctx, n.engine.Status().State)
 		if err != nil && ctx.Err() == nil && !said {
 			n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
 		}
@@ -55,19 +54,30 @@ func (n *Node) register(ctx context.Context) {
 	}
 }
 
-func (n *Node) writeRegister(ctx context.Context, position, state string) error {
+// registerSQL writes a node's row.
+const registerSQL = `insert into %s (name, position, state, host, version, bell, beat) values ($1, $2, $3, $4, $5, $6, clock_timestamp())
+	on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
+		version = excluded.version, bell = excluded.bell, beat = excluded.beat`
+
+// registerOldSQL does so in a schema that was last installed when the register had no bells.
+const registerOldSQL = `insert into %s (name, position, state, host, version, beat) values ($1, $2, $3, $4, $5, clock_timestamp())
+	on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
+		version = excluded.version, beat = excluded.beat`
+
+func (n *Node) writeRegister(ctx context.Context, state State) error {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // it is for people only
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	_, err = n.pool.Exec(ctx, `insert into `+pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()+` (name, position, state, host, version, beat)
-		values ($1, $2, $3, $4, $5, clock_timestamp())
-		on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
-			version = excluded.version, beat = excluded.beat`,
-		n.cfg.Name, position, state, host, outbox.NodeVersion)
+	s, table := n.engine.Status(), pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()
+	values := []any{n.cfg.Name, s.Position.String(), state.String(), host, outbox.NodeVersion, s.Bell}
+	_, err = n.pool.Exec(ctx, fmt.Sprintf(registerSQL, table), values...)
 	var pgErr *pgconn.PgError
+	if errors.As(err, &pgErr) && pgErr.Code == "42703" {
+		_, err = n.pool.Exec(ctx, fmt.Sprintf(registerOldSQL, table), values[:5]...)
+	}
 	if errors.As(err, &pgErr) && pgErr.Code == "42501" {
 		return fmt.Errorf("the role lacks INSERT and UPDATE on it: %w", err)
 	}
@@ -78,5 +88,5 @@ func (n *Node) writeRegister(ctx context.Context, position, state string) error 
 func (n *Node) sayClosed() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = n.writeRegister(ctx, n.engine.Status().Position.String(), Closed.String()) // best effort: the beat's age says the same
+	_ = n.writeRegister(ctx, Closed) // best effort: the beat's age says the same
 }

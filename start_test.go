@@ -364,6 +364,18 @@ func TestRegisterHoldsTheNode(t *testing.T) {
 	if seen != "live" {
 		t.Errorf("the register says %q of a node that is %v", seen, node.Status().State)
 	}
+	if bell := one[string](t, db, "select bell from lockstep.nodes where name = 'web-1'"); bell != node.Status().Bell {
+		t.Errorf("the register says that the bell is %q, the node %q", bell, node.Status().Bell)
+	}
+	// A schema that was last installed when the register had no bells.
+	db.Exec(t, "alter table lockstep.nodes drop column bell")
+	db.Exec(t, "update lockstep.nodes set state = 'unheard of'")
+	for ctx := deadline(t); seen != "live again"; {
+		seen = one[string](t, db, "select state || ' again' from lockstep.nodes where name = 'web-1'")
+		if ctx.Err() != nil {
+			t.Fatalf("where the register has no bells the node is %q", seen)
+		}
+	}
 }
 
 func TestStatusAsJSON(t *testing.T) {

@@ -128,7 +128,9 @@ func TestTheWALBellIsInstalledByPsqlAndUnderAnyName(t *testing.T) {
 func TestAnOlderSchemaTakesTheWALBell(t *testing.T) {
 	r := newRig(t, "create table a (id int primary key)", "public.a")
 	r.Exec(t, "alter table lockstep.meta drop constraint meta_bell_check, add constraint meta_bell_check check (bell in ('notify', 'off'))")
+	r.Exec(t, "alter table lockstep.nodes drop column bell")
 	r.setBell(t, triggers.BellWAL)
+	r.Exec(t, "insert into lockstep.nodes (name, position, state, bell) values ('n', '1:1:', 'live', 'wal')")
 	if err := tries(t, r.pool, "update lockstep.meta set bell = 'gong'"); !strings.Contains(err, "meta_bell_check") {
 		t.Errorf("bell gong: %q", err)
 	}

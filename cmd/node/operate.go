@@ -86,14 +86,17 @@ func sayOverview(out io.Writer, v *outbox.Overview) {
 			fmt.Fprintf(out, "nothing newer can be trimmed than %s\n", who)
 		}
 	}
+	if v.LogKept > 0 {
+		fmt.Fprintf(out, "nodes that read the server's log keep %s of it\n", size(v.LogKept))
+	}
 	if len(v.Nodes) == 0 {
 		fmt.Fprintln(out, "no node has registered")
 		return
 	}
 	w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
-	fmt.Fprintln(w, "\nnode\tstate\tlast beat\tbehind\tposition\tversion\thost")
+	fmt.Fprintln(w, "\nnode\tstate\tlast beat\tbehind\tbell\tposition\tversion\thost")
 	for _, n := range v.Nodes {
-		fmt.Fprintf(w, "%s\t%s\t%s ago\t%s\t%s\t%d\t%s\n", n.Name, n.State, seconds(n.Age), behind(n), short(n.Position), n.Version, n.Host)
+		fmt.Fprintf(w, "%s\t%s\t%s ago\t%s\t%s\t%s\t%d\t%s\n", n.Name, n.State, seconds(n.Age), behind(n), n.Bell, short(n.Position), n.Version, n.Host)
 	}
 	_ = w.Flush() // to a terminal or a pipe
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"net/http"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep/internal/pgtest"
+	"github.com/pglockstep/lockstep/outbox"
 )
 
 func TestTheWALBellIsInstalledAndMissedByName(t *testing.T) {
@@ -69,6 +71,19 @@ func TestServeReadsTheLogWhereTheDatabaseWasInstalledSo(t *testing.T) {
 		t.Fatalf("serve says %q, %v", buf[:n], err)
 	}
 	page := get(ctx, t, "http://"+address+"/v1/status")
+	var view outbox.Overview
+	for len(view.Nodes) == 0 || view.Nodes[0].Bell != "wal" { // its row in the register is written beside
+		said, errs, status := runCommand(t, env, "status", "--json")
+		if err := json.Unmarshal([]byte(said), &view); err != nil || status != 0 || ctx.Err() != nil {
+			t.Fatalf("status --json: %d, %q, %q", status, said, errs)
+		}
+	}
+	if said, _, _ := runCommand(t, env, "status"); view.LogKept == 0 || !strings.Contains(said, "read the server's log keep") {
+		t.Errorf("the server's log is kept for a node that reads it, and status says %d bytes, %q", view.LogKept, said)
+	}
+	if said := get(ctx, t, "http://"+address+"/metrics"); !strings.Contains(said, `lockstep_bell{bell="wal"} 1`) {
+		t.Errorf("metrics: %s", said)
+	}
 	if err := errors.Join(cmd.Process.Kill(), cmd.Wait()); !strings.Contains(page, `"bell":"wal"`) && !strings.Contains(page, `"bell": "wal"`) {
 		t.Errorf("status of the node (%v): %s", err, page)
 	}

@@ -1,6 +1,7 @@
 -- Every registered node, and how much of the log its position of the last beat
 -- did not cover: at most 100,001 events are counted.
-select n.name, n.state, n.position, n.host, n.version, n.beat,
+-- An older schema does not know their bells.
+select n.name, n.state, n.position, n.host, n.version, coalesce(pg_catalog.to_jsonb(n) ->> 'bell', ''), n.beat,
        extract(epoch from pg_catalog.clock_timestamp() - n.beat)::float8,
        b.events, coalesce(extract(epoch from pg_catalog.clock_timestamp() - b.oldest), 0)::float8
 from :"schema".nodes n

@@ -65,6 +65,7 @@ create table if not exists :"schema".nodes (
   state    text not null,
   host     text not null default '',
   version  integer not null default 0,
+  bell     text not null default '', -- the one in use
   beat     timestamptz not null default pg_catalog.clock_timestamp()
 );
 
@@ -88,7 +89,11 @@ create table if not exists :"schema".meta (
 do $do$
 declare
   meta constant text := format('%I.meta', current_setting('lockstep.install_schema'));
+  nodes constant text := format('%I.nodes', current_setting('lockstep.install_schema'));
 begin
+  if not exists (select from pg_catalog.pg_attribute where attrelid = nodes::regclass and attname = 'bell') then
+    execute format('alter table %s add column bell text not null default %L', nodes, '');
+  end if;
   if not exists (select from pg_catalog.pg_constraint where conrelid = meta::regclass and contype = 'c'
                  and pg_catalog.pg_get_constraintdef(oid) like '%''wal''%') then
     execute format('alter table %s drop constraint if exists meta_bell_check, add constraint meta_bell_check check (bell in (''notify'', ''wal'', ''off''))', meta);
