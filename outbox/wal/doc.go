@@ -16,6 +16,11 @@
 // in any database of the cluster, and it keeps the log from the beginning of the oldest
 // one that is running. With synchronous_commit = off a commit is visible before
 // it stands in the log: the ring comes with the flush, wal_writer_delay later.
+// Version 14 sends every event of a transaction, later ones one number of each.
+//
+// A ring may be late, by a beat at the most: each time the server logs who is
+// running (every 15 s, and at checkpoints) decoding writes a snapshot of its own
+// and waits for the disk, and nothing is sent meanwhile.
 //
 // A database cannot be dropped, not even WITH (FORCE), while such a node follows it.
 //
