@@ -57,7 +57,7 @@ func TestTheLogIsKeptFromTheOldestTransactionOn(t *testing.T) {
 	if _, err := long.Exec(t.Context(), "rollback"); err != nil {
 		t.Fatal(err)
 	}
-	s = r.hung(t)
+	r.hung(t)
 	until(t, "the log of before it can go", func() bool {
 		r.Exec(t, "checkpoint")
 		r.Exec(t, "insert into filler values ('x')")
