@@ -54,15 +54,17 @@ func (n *Node) register(ctx context.Context) {
 	}
 }
 
-// registerSQL writes a node's row.
+// registerSQL writes a node's row, and returns its time.
 const registerSQL = `insert into %s (name, position, state, host, version, bell, beat) values ($1, $2, $3, $4, $5, $6, clock_timestamp())
 	on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
-		version = excluded.version, bell = excluded.bell, beat = excluded.beat`
+		version = excluded.version, bell = excluded.bell, beat = excluded.beat
+	returning beat`
 
 // registerOldSQL does so in a schema that was last installed when the register had no bells.
 const registerOldSQL = `insert into %s (name, position, state, host, version, beat) values ($1, $2, $3, $4, $5, clock_timestamp())
 	on conflict (name) do update set position = excluded.position, state = excluded.state, host = excluded.host,
-		version = excluded.version, beat = excluded.beat`
+		version = excluded.version, beat = excluded.beat
+	returning beat`
 
 func (n *Node) writeRegister(ctx context.Context, state State) error {
 	host, err := os.Hostname()
@@ -73,13 +75,18 @@ func (n *Node) writeRegister(ctx context.Context, state State) error {
 	defer cancel()
 	s, table := n.engine.Status(), pgx.Identifier{n.cfg.Schema, "nodes"}.Sanitize()
 	values := []any{n.cfg.Name, s.Position.String(), state.String(), host, outbox.NodeVersion, s.Bell}
-	_, err = n.pool.Exec(ctx, fmt.Sprintf(registerSQL, table), values...)
+	var at time.Time
+	since := n.engine.Attesting()
+	err = n.pool.QueryRow(ctx, fmt.Sprintf(registerSQL, table), values...).Scan(&at)
 	var pgErr *pgconn.PgError
 	if errors.As(err, &pgErr) && pgErr.Code == "42703" {
-		_, err = n.pool.Exec(ctx, fmt.Sprintf(registerOldSQL, table), values[:5]...)
+		err = n.pool.QueryRow(ctx, fmt.Sprintf(registerOldSQL, table), values[:5]...).Scan(&at)
 	}
 	if errors.As(err, &pgErr) && pgErr.Code == "42501" {
 		return fmt.Errorf("the role lacks INSERT and UPDATE on it: %w", err)
+	}
+	if err == nil {
+		n.engine.Attest(since, at)
 	}
 	return err //nolint:wrapcheck // logged with its place
 }

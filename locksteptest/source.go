@@ -99,6 +99,9 @@ func (s *session) Missing(_ context.Context, anchors []outbox.Anchor) (missing [
 	return missing, nil
 }
 
+// Beat implements replay.Session: there is no register.
+func (s *session) Beat(context.Context) (time.Time, error) { return time.Time{}, nil }
+
 // Fetch implements replay.Session. What it brings is read in one step, which
 // is its snapshot.
 func (s *session) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {

@@ -53,6 +53,9 @@ type Config struct {
 	Pool *pgxpool.Pool
 	// Tables are followed; their order gives them their index.
 	Tables []TableSpec
+	// Node is the name under which this node has its row in the register, for
+	// Session.Beat. Default: it has none.
+	Node string
 	// Bell is the doorbell. Default BellDefault.
 	Bell Bell
 	// WAL is the bell that reads the log: wal.Bell{} of package outbox/wal, which

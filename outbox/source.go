@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
@@ -157,6 +158,17 @@ func (s *Session) Missing(ctx context.Context, anchors []Anchor) ([]Anchor, erro
 		missing[i] = anchors[n-1]
 	}
 	return missing, nil
+}
+
+// Beat returns the time of the node's last row in the register, zero if there is none.
+func (s *Session) Beat(ctx context.Context) (at time.Time, err error) {
+	err = s.within(ctx, func() error {
+		return s.conn.QueryRow(ctx, "select n.beat from "+pgx.Identifier{s.src.cfg.Schema, "nodes"}.Sanitize()+" n where n.name = $1", s.src.cfg.Node).Scan(&at)
+	})
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return time.Time{}, fmt.Errorf("outbox: look for the node's row: %w", err)
+	}
+	return at, nil // zero if there is no row
 }
 
 // Identity names the cluster by its system identifier, and the database and the

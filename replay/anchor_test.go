@@ -233,6 +233,51 @@ func TestALoadThatHasSeenMoreThanItsAnchorIsProvedByTheNextEvent(t *testing.T) {
 	})
 }
 
+// Where nothing is written any more, the node's own row is the proof, as long as
+// the server has one that was written after the load.
+func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		attest := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat()) }
+		again := func(resyncs uint64) {
+			t.Helper()
+			r.cutOff()
+			r.cameBack()
+			r.heal()
+			if st := r.eng.Status(); st.Resyncs != resyncs {
+				t.Errorf("%d resyncs, want %d: %+v", st.Resyncs, resyncs, st.Loads)
+			}
+		}
+		attest() // nobody needs it
+		r.set(func(db *fakeDB) { db.older = true })
+		r.write(emp, 1, "kept")
+		r.settle()
+		r.db.crash(0)
+		again(1)
+		r.db.beat() // nobody has told the engine of it
+		again(2)
+		attest()
+		place := r.wal()
+		again(2)
+		time.Sleep(time.Second) // on the bubble's clock: the next row has another time
+		attest()
+		again(2)
+		r.db.crash(place) // loses the last row, and keeps one that is enough
+		again(2)
+		r.db.crash(place - 1) // loses all of them
+		again(3)
+		again(4)
+		began := r.eng.Attesting()
+		again(5)
+		r.eng.Attest(began, r.db.beat())
+		again(6) // a row begun before the load proves nothing
+		attest()
+		again(6)
+		r.db.newHistory()
+		again(7)
+		again(8) // nor does the one that has proved another load
+	})
+}
+
 func TestTheAnchorOfABusyServerStaysSmall(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		for i := range 500 {

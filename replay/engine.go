@@ -26,6 +26,7 @@ type Engine struct {
 	begun     uint64 // fetches begun; each fetch has its ordinal
 	completed uint64 // the ordinal of the last fetch that was completed
 	waiters   map[*waiter]struct{}
+	attested  attested       // has a lock of its own
 	want      map[int]uint64 // tables that Reload asked for, and the ordinal of the fetch that is to bring them
 	cancel    context.CancelFunc
 	closed    bool

@@ -37,6 +37,7 @@ type fakeDB struct {
 	reserved []seqRecord
 	outbox   []fakeEvent
 	horizon  uint64
+	beats    []fakeBeat
 	older    bool // loads see more transactions than they name
 	names    []string
 	tables   map[string]map[int][]version
@@ -51,6 +52,21 @@ type version struct {
 	xid  uint64
 	v    string
 	gone bool
+}
+
+// fakeBeat is the node's row in the register, one version for each beat.
+type fakeBeat struct {
+	wal int
+	at  time.Time
+}
+
+// beat writes the node's row.
+func (db *fakeDB) beat() time.Time {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.wal++
+	db.beats = append(db.beats, fakeBeat{db.wal, time.Now()})
+	return time.Now()
 }
 
 type seqRecord struct {
@@ -309,6 +325,7 @@ func (db *fakeDB) crash(wal int) {
 	db.next, db.ended, db.wal = highest+1, highest, wal
 	db.seq = 0
 	db.reserved = slices.DeleteFunc(db.reserved, func(r seqRecord) bool { return r.wal > wal })
+	db.beats = slices.DeleteFunc(db.beats, func(b fakeBeat) bool { return b.wal > wal })
 	if n := len(db.reserved); n > 0 {
 		db.seq = db.reserved[n-1].seq
 	}

@@ -65,12 +65,14 @@ func (l *loop) settle(c *cut) (news bool) {
 		for _, a := range c.h.Newest {
 			l.applied = max(l.applied, a.Seq)
 		}
+		l.e.attested.settle(&l.anchor)
 		return true
 	}
 	news = c.gaps.settle(c.h.LastSeq, c.h.Snapshot.Xmin(), c.h.Drawn, c.p.kind == catchUp)
 	if c.found() {
 		l.anchor.add(c.h.LastSeq, c.lastSeq, &c.txs)
 		l.applied = max(l.applied, c.lastSeq)
+		l.e.attested.settle(&l.anchor)
 	}
 	return news
 }

@@ -116,7 +116,9 @@ func (l *loop) join(ctx context.Context, sess Session) error {
 func (l *loop) prove(ctx context.Context, sess Session) (*resyncError, error) {
 	txs, partial := l.anchor.all()
 	if partial != "" {
-		return &resyncError{AnchorMissing, partial}, nil
+		if proved, err := l.attest(ctx, sess); err != nil || !proved {
+			return &resyncError{AnchorMissing, partial}, err
+		}
 	}
 	if len(txs) == 0 {
 		return nil, nil

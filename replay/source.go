@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
 )
@@ -36,6 +37,9 @@ type Session interface {
 	// Missing returns those of the anchors that the outbox does not hold with
 	// the same transaction id, sequence number and time.
 	Missing(ctx context.Context, anchors []outbox.Anchor) ([]outbox.Anchor, error)
+	// Beat returns the time that the last row attested by this node (Engine.Attest)
+	// has on this server; zero: there is none.
+	Beat(ctx context.Context) (time.Time, error)
 	// Fetch brings one cut to the sink.
 	Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error
 	// Close ends the connections and waits for whatever the session runs.

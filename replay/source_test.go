@@ -180,6 +180,17 @@ func (s *fakeSession) Missing(_ context.Context, anchors []outbox.Anchor) (missi
 	})
 }
 
+func (s *fakeSession) Beat(context.Context) (at time.Time, err error) {
+	return at, s.call("Beat", func() error {
+		s.db.mu.Lock()
+		defer s.db.mu.Unlock()
+		if n := len(s.db.beats); n > 0 {
+			at = s.db.beats[n-1].at
+		}
+		return nil
+	})
+}
+
 func (db *fakeDB) missing(anchors []outbox.Anchor) (missing []outbox.Anchor) {
 	db.mu.Lock()
 	defer db.mu.Unlock()

@@ -41,6 +41,26 @@ $$;
 -- captured in that statement, each followed by a comma. Its name carries the
 -- oid of the outbox, since there may be two.
 --
+-- RESET ALL, in a function of the application's, empties the note in the middle of a
+-- statement. So the session keeps a setting as well, which says that nothing was reset
+-- since it was made. Where both are empty the outbox is asked whether the transaction
+-- has events: if so, which tables are marked is not known any more, and none of the
+-- transaction's later captures trusts its transition tables. Both stay empty then,
+-- so that the next one asks again.
+create or replace function :"schema".wiped() returns boolean
+language plpgsql
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+declare
+  found constant boolean := exists (select from outbox o where o.xid = pg_current_xact_id_if_assigned());
+begin
+  if not found then
+    perform set_config('lockstep.kept' || 'outbox'::regclass::oid, '1', false);
+  end if;
+  return found;
+end
+$$;
+
 -- The expression that is true for the first event of the transaction, in the
 -- order in which rows are inserted.
 create or replace function :"schema".lead_sql() returns text
@@ -164,8 +184,9 @@ declare
   note constant text := coalesce(current_setting(noted, true), '');
   first constant boolean := note = '';
   this constant text := statement_timestamp() || ',';
-  marked constant boolean := starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
-  next_note constant text := case when starts_with(note, this) then note else this end || tg_relid || ',';
+  lost constant boolean := case when first and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+  next_note constant text := case when lost then '' when starts_with(note, this) then note || tg_relid || ',' else this || tg_relid || ',' end;
   changed bigint; doubt boolean := marked; sql text; done text; k text; was json; is_now json;
 begin
   if not marked then
@@ -236,7 +257,7 @@ begin
     end if;
   end if;
   -- The event that took the lead has left the note already.
-  if not marked and (doubt or not first) then
+  if lost or not marked and (doubt or not first) then
     done := set_config(noted, next_note, true);
   end if;
   return null;
@@ -271,8 +292,9 @@ declare
   noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
   note constant text := coalesce(current_setting(noted, true), '');
   this constant text := statement_timestamp() || ',';
-  marked constant boolean := starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
+  lost constant boolean := case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
+  next_note constant text := case when lost then '' when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   sql text; done text; r record;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
@@ -308,8 +330,9 @@ declare
   noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
   note constant text := coalesce(current_setting(noted, true), '');
   this constant text := statement_timestamp() || ',';
-  marked constant boolean := starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
+  lost constant boolean := case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
+  next_note constant text := case when lost then '' when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   done text;
 begin
   -- A table that was written before in this statement may hold rows again

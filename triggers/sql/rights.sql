@@ -7,6 +7,7 @@
 grant usage, create on schema :"schema" to :"owner"; -- create: to be given the functions; taken back below
 alter function :"schema".row_limit() owner to :"owner";
 alter function :"schema".name_of(oid) owner to :"owner";
+alter function :"schema".wiped() owner to :"owner";
 alter function :"schema".lead_sql() owner to :"owner";
 alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
 alter function :"schema".rekeyed_sql(oid) owner to :"owner";
@@ -21,5 +22,5 @@ revoke create on schema :"schema" from :"owner";
 revoke all on all functions in schema :"schema" from public;
 grant execute on all functions in schema :"schema" to :"owner";
 revoke all on all tables in schema :"schema" from public;
-grant insert on :"schema".outbox to :"owner";
+grant insert, select (xid) on :"schema".outbox to :"owner"; -- xid: whether a transaction has events already
 grant select on :"schema".tables to :"owner";

@@ -1,0 +1,94 @@
+package replay
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"time"
+)
+
+// maxAttested is how many rows an engine remembers as proofs, the newest ones.
+const maxAttested = 4096
+
+// attested are the proofs of what the anchor's transactions cannot prove: rows
+// that this node has written after a cut. What a server has kept of its log is a
+// beginning of it, so where such a row is still there, all that could be seen
+// before it was written is there too.
+type attested struct {
+	mu    sync.Mutex
+	since uint64      // counts the cuts for which proofs were looked for
+	none  bool        // no proof is needed now
+	times []time.Time // by which the rows are known again, oldest first
+}
+
+// Attesting begins an Attest: what it returns goes there, with a row that is
+// written after this call.
+func (e *Engine) Attesting() uint64 {
+	a := &e.attested
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.since
+}
+
+// Attest tells the engine of a row of its node's own, which carries the time
+// at, and was written and committed since Attesting returned since. Session.Beat
+// must bring the time of the row as it is when a session begins.
+//
+// It matters where nothing was applied since a load that has seen more
+// transactions than the server can be asked for: on a quiet database a new
+// session would have to load everything again.
+func (e *Engine) Attest(since uint64, at time.Time) {
+	a := &e.attested
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.none || since != a.since {
+		return
+	}
+	if len(a.times) == maxAttested {
+		a.times = slices.Delete(a.times, 0, 1)
+	}
+	a.times = append(a.times, at)
+}
+
+// settle looks at the anchor after a cut: one of which not everything can be
+// asked for needs another proof than those before it.
+func (a *attested) settle(anchor *anchor) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	switch _, partial := anchor.all(); {
+	case partial == "":
+		a.none, a.times = true, nil
+	case anchor.cuts[len(anchor.cuts)-1].partial != "":
+		a.none, a.times = false, nil
+		a.since++
+	}
+}
+
+func (a *attested) has(at time.Time) bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return slices.ContainsFunc(a.times, at.Equal)
+}
+
+func (a *attested) empty() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.times) == 0
+}
+
+// attest looks for the node's row where the anchor is partial. It reports whether
+// that proves what the anchor's partial cuts have brought.
+func (l *loop) attest(ctx context.Context, sess Session) (bool, error) {
+	if l.e.attested.empty() {
+		return false, nil
+	}
+	var at time.Time
+	err := l.guard(ctx, l.cfg.FetchTimeout, func(ctx context.Context) (err error) {
+		at, err = sess.Beat(ctx)
+		return err
+	})
+	if err != nil {
+		return false, l.failed("look for the node's own row", err)
+	}
+	return l.e.attested.has(at), nil
+}
