@@ -14,10 +14,15 @@ type Bell = outbox.Bell
 
 // The bells.
 const (
-	BellDefault = outbox.BellDefault // NOTIFY where it works, else polling
-	BellNotify  = outbox.BellNotify  // NOTIFY, or Start fails
+	BellDefault = outbox.BellDefault // BellAuto
+	BellAuto    = outbox.BellAuto    // the one that the database was installed with where it works, else polling
+	BellNotify  = outbox.BellNotify  // NOTIFY; Start fails where it is not heard
+	BellWAL     = outbox.BellWAL     // the log, with Config.WAL, or Start fails
 	BellPoll    = outbox.BellPoll    // a fetch at every beat
 )
+
+// Doorbell is a bell of another package: wal.Bell.
+type Doorbell = outbox.Doorbell
 
 // Config is a node's configuration. The zero value of every field means its default.
 type Config struct {
@@ -28,6 +33,10 @@ type Config struct {
 	Schema string
 	// Bell is the doorbell. Default BellDefault.
 	Bell Bell
+	// WAL is wal.Bell{} of package outbox/wal, for a database that was installed
+	// with bell wal. It is a value so that who does not name it does not link it.
+	// Default: none, and such a database is polled.
+	WAL Doorbell
 	// Beat is the longest time between two fetches, and so what a lost ring costs. Default 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed fetch may have begun for the

@@ -73,6 +73,7 @@ var arrows = map[string][]string{
 	"triggers":        {"internal/psql"},
 	"outbox":          {"internal/psql", "outbox/rowjson"},
 	"outbox/rowjson":  {},
+	"outbox/wal":      {"outbox", "internal/psql"},
 	"cache":           {},
 	"replay":          {"outbox", "cache", "internal/line"},
 	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line", "internal/checkpoint"},

@@ -87,7 +87,7 @@ func (n *Node) sourceConfig(tables []AnyTable) outbox.Config {
 		specs[i] = t.spec()
 	}
 	return outbox.Config{
-		Schema: n.cfg.Schema, Node: n.cfg.Name, Pool: n.pool, Tables: specs, Bell: n.cfg.Bell, Check: check(n.cfg.Schema), Logger: n.cfg.Logger,
+		Schema: n.cfg.Schema, Node: n.cfg.Name, Pool: n.pool, Tables: specs, Bell: n.cfg.Bell, WAL: n.cfg.WAL, Check: check(n.cfg.Schema), Logger: n.cfg.Logger,
 	}
 }
 

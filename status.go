@@ -41,7 +41,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 	w := statusJSON{
 		Name: s.Name, State: s.State, Since: s.Since, Reason: s.Reason,
 		History: s.History.String(), Position: s.Position, AppliedSeq: s.AppliedSeq, HandedOutSeq: s.HandedOutSeq,
-		LastFetch: s.LastFetch, Staleness: s.Staleness.Seconds(), Bell: s.Bell, Gaps: gapsJSON(s.Gaps),
+		LastFetch: s.LastFetch, Staleness: s.Staleness.Seconds(), Bell: s.Bell, WhyBell: s.WhyBell, Gaps: gapsJSON(s.Gaps),
 		Fetches: s.Fetches, Cuts: s.Cuts, Events: s.Events, Passed: s.Passed, Skipped: s.Skipped,
 		OutOfOrder: s.OutOfOrder, Rereads: s.Rereads, Unrung: s.Unrung, Sessions: s.Sessions, Failures: s.Failures,
 		Replays: s.Replays, EventsReplayed: s.EventsReplayed, Resyncs: s.Resyncs, Reloads: s.Reloads,
@@ -76,6 +76,7 @@ type statusJSON struct {
 	LastFetch      time.Time       `json:"last_fetch,omitzero"`
 	Staleness      float64         `json:"staleness_seconds"`
 	Bell           string          `json:"bell"`
+	WhyBell        string          `json:"bell_why,omitempty"`
 	Gaps           gapsJSON        `json:"gaps"`
 	Fetches        uint64          `json:"fetches"`
 	Cuts           uint64          `json:"cuts"`

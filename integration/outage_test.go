@@ -99,38 +99,45 @@ func TestNodeThatWasCutOffReplaysWhatItMissed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			db := fresh(t)
 			items(t, db)
-			direct := db.Pool(t)
-			pool, proxy := proxied(t, db)
-			node, table := start(t, pool)
-			changes := subscribe(t, table)
-			db.Exec(t, "update items set v = 1 where id = 1")
-			changes.upTo(rowOneIs(1))
-			barrier(t, node)
-			began := time.Now()
-
-			heal := cut(t, proxy)
-			for v := 2; v <= 20; v++ {
-				if _, err := direct.Exec(t.Context(), "update items set v = $1 where id = 1", v); err != nil {
-					t.Fatal(err)
-				}
-			}
-			cutOff(t, node, table, began)
-			heal()
-
-			wantEach(t, values(changes.upTo(rowOneIs(20))), 2, 20)
-			barrier(t, node)
-			wantSame(t, db, table)
-			s := node.Status()
-			if s.State != lockstep.Live || s.Resyncs+s.Reloads != 0 || len(s.Loads) != 1 {
-				t.Errorf("%v, %d resyncs, loads %+v", s.State, s.Resyncs, s.Loads)
-			}
-			if s.Sessions > 1 && (s.Replays == 0 || s.EventsReplayed < 19) {
-				t.Errorf("%d sessions, %d replays of %d events", s.Sessions, s.Replays, s.EventsReplayed)
-			}
-			if s.Sessions == 1 && name != "packets are held back" {
-				t.Error("the first session outlived it: nothing was cut")
-			}
+			replaysAfterACut(t, db, name, cut, lockstep.Config{})
 		})
+	}
+}
+
+// replaysAfterACut cuts a node off while its database is written to, and heals it.
+func replaysAfterACut(t *testing.T, db *pgtest.DB, name string, cut func(*testing.T, *toxiproxy.Proxy) func(), cfg lockstep.Config) {
+	t.Helper()
+	direct := db.Pool(t)
+	pool, proxy := proxied(t, db)
+	table := itemTable()
+	node := startNode(t, pool, cfg, table)
+	changes := subscribe(t, table)
+	db.Exec(t, "update items set v = 1 where id = 1")
+	changes.upTo(rowOneIs(1))
+	barrier(t, node)
+	began := time.Now()
+
+	heal := cut(t, proxy)
+	for v := 2; v <= 20; v++ {
+		if _, err := direct.Exec(t.Context(), "update items set v = $1 where id = 1", v); err != nil {
+			t.Fatal(err)
+		}
+	}
+	cutOff(t, node, table, began)
+	heal()
+
+	wantEach(t, values(changes.upTo(rowOneIs(20))), 2, 20)
+	barrier(t, node)
+	wantSame(t, db, table)
+	s := node.Status()
+	if s.State != lockstep.Live || s.Resyncs+s.Reloads != 0 || len(s.Loads) != 1 {
+		t.Errorf("%v, %d resyncs, loads %+v", s.State, s.Resyncs, s.Loads)
+	}
+	if s.Sessions > 1 && (s.Replays == 0 || s.EventsReplayed < 19) {
+		t.Errorf("%d sessions, %d replays of %d events", s.Sessions, s.Replays, s.EventsReplayed)
+	}
+	if s.Sessions == 1 && name != "packets are held back" {
+		t.Error("the first session outlived it: nothing was cut")
 	}
 }
 
@@ -204,61 +211,70 @@ func update(ctx context.Context, pool *pgxpool.Pool, v int) error {
 	}
 }
 
+// failures are the ways in which a server breaks.
+var failures = map[string]func(t *testing.T, c *pgtest.Cluster, db *pgtest.DB) error{
+	"the listening backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) error {
+		db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep bell'")
+		return nil
+	},
+	"the fetching backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) error {
+		db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep fetch'")
+		return nil
+	},
+	"Postgres is restarted": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
+		return c.Restart(t.Context())
+	},
+	"Postgres is stopped at once and started": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
+		return errors.Join(c.Halt(pgserver.Immediate), c.Restart(t.Context()))
+	},
+	"Postgres is killed and started": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
+		return errors.Join(c.Kill(), c.Restart(t.Context()))
+	},
+}
+
 // Whatever of the server's breaks while it is written to, the node replays.
 func TestNodeComesBackFromEachKindOfFailureWithoutLoading(t *testing.T) {
-	for name, fail := range map[string]func(t *testing.T, c *pgtest.Cluster, db *pgtest.DB) error{
-		"the listening backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) error {
-			db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep bell'")
-			return nil
-		},
-		"the fetching backend is terminated": func(t *testing.T, _ *pgtest.Cluster, db *pgtest.DB) error {
-			db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'lockstep fetch'")
-			return nil
-		},
-		"Postgres is restarted": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
-			return c.Restart(t.Context())
-		},
-		"Postgres is stopped at once and started": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
-			return errors.Join(c.Halt(pgserver.Immediate), c.Restart(t.Context()))
-		},
-		"Postgres is killed and started": func(t *testing.T, c *pgtest.Cluster, _ *pgtest.DB) error {
-			return errors.Join(c.Kill(), c.Restart(t.Context()))
-		},
-	} {
+	for name, fail := range failures {
 		t.Run(name, func(t *testing.T) {
 			c := own(t, pgtest.With("fsync", "on"))
 			db := c.New(t)
 			items(t, db)
 			node, table := start(t, db.Pool(t))
-			changes := subscribe(t, table)
-			const last = 200
-			wrote, halfway := make(chan error, 1), make(chan struct{})
-			go func(ctx context.Context, pool *pgxpool.Pool) {
-				for v := 1; v <= last; v++ {
-					if err := update(ctx, pool, v); err != nil {
-						wrote <- err
-						return
-					}
-					if v == last/4 {
-						close(halfway)
-					}
-				}
-				wrote <- nil
-			}(deadline(t), db.Pool(t))
-			<-halfway
-			if err := fail(t, c, db); err != nil {
-				t.Fatal(err)
-			}
-			if err := <-wrote; err != nil {
-				t.Fatal(err)
-			}
-			wantEach(t, values(changes.upTo(rowOneIs(last))), 1, last)
-			barrier(t, node)
-			wantSame(t, db, table)
-			if s := node.Status(); s.Resyncs+s.Reloads != 0 || s.Sessions < 2 || s.Replays == 0 || len(s.Loads) != 1 {
-				t.Errorf("%d sessions, %d replays, %d resyncs, %d reloads: %+v", s.Sessions, s.Replays, s.Resyncs, s.Reloads, s.Loads)
-			}
+			replaysAfterAFailure(t, c, db, node, table, fail)
 		})
+	}
+}
+
+// replaysAfterAFailure writes one value after another, and breaks the server in the middle.
+func replaysAfterAFailure(t *testing.T, c *pgtest.Cluster, db *pgtest.DB, node *lockstep.Node, table *lockstep.Table[int, item], fail func(*testing.T, *pgtest.Cluster, *pgtest.DB) error) {
+	t.Helper()
+	changes := subscribe(t, table)
+	const last = 200
+	wrote, halfway := make(chan error, 1), make(chan struct{})
+	go func(ctx context.Context, pool *pgxpool.Pool) {
+		for v := 1; v <= last; v++ {
+			if err := update(ctx, pool, v); err != nil {
+				wrote <- err
+				return
+			}
+			if v == last/4 {
+				close(halfway)
+			}
+		}
+		wrote <- nil
+	}(deadline(t), db.Pool(t))
+	<-halfway
+	if err := fail(t, c, db); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-wrote; err != nil {
+		t.Fatal(err)
+	}
+	wantEach(t, values(changes.upTo(rowOneIs(last))), 1, last)
+	barrier(t, node)
+	wantSame(t, db, table)
+	if s := node.Status(); s.Resyncs+s.Reloads != 0 || s.Sessions < 2 || s.Replays == 0 || len(s.Loads) != 1 {
+		t.Errorf("%d sessions, %d replays, %d resyncs, %d reloads: %+v", s.Sessions, s.Replays, s.Resyncs, s.Reloads, s.Loads)
 	}
 }
 

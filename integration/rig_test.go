@@ -39,12 +39,12 @@ func own(t *testing.T, opts ...pgtest.Option) *pgtest.Cluster {
 }
 
 // noLeaks fails the test if, after all of its other cleanups, something runs that did not before.
-func noLeaks(t *testing.T) {
+func noLeaks(t *testing.T, but ...goleak.Option) {
 	t.Helper()
-	before := goleak.IgnoreCurrent()
 	// Toxiproxy's own: a link whose destination has gone may keep a piece that nobody takes.
 	proxys := goleak.IgnoreAnyFunction("github.com/Shopify/toxiproxy/v2/toxics.(*ToxicStub).Run")
-	t.Cleanup(func() { goleak.VerifyNone(t, before, proxys) })
+	but = append(but, goleak.IgnoreCurrent(), proxys)
+	t.Cleanup(func() { goleak.VerifyNone(t, but...) })
 }
 
 // deadline bounds a test that waits for what never comes.

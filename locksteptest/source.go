@@ -71,6 +71,9 @@ func (s *session) Bell() string { return "notify" }
 // Identity implements replay.Session.
 func (s *session) Identity() string { return "locksteptest" }
 
+// WhyBell implements replay.Session.
+func (s *session) WhyBell() string { return "" }
+
 // Close implements replay.Session.
 func (s *session) Close() {
 	s.db.mu.Lock()

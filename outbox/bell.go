@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"strconv"
 	"time"
 
@@ -26,18 +27,11 @@ type listener struct {
 	cancel context.CancelFunc
 }
 
-// hang puts up the bell: it listens, and proves it by ringing itself. Behind a
+// listenTo hangs the NOTIFY bell, and proves it by ringing itself. Behind a
 // pooler in transaction mode LISTEN succeeds and hears nothing; such a session
 // polls, unless the bell was asked for by name.
-func (s *Session) hang(ctx context.Context, schemaOID int64, rings bool) error {
+func (s *Session) listenTo(ctx context.Context, schemaOID int64) error {
 	cfg := s.src.cfg
-	if cfg.Bell == BellPoll {
-		return nil
-	}
-	if !rings && cfg.Bell == BellDefault {
-		cfg.Logger.Info("the bell is off in this database: polling")
-		return nil
-	}
 	l, err := s.src.listen(ctx, schemaOID)
 	if err != nil {
 		return err
@@ -57,13 +51,13 @@ func (s *Session) hang(ctx context.Context, schemaOID int64, rings bool) error {
 		if cfg.Bell == BellNotify {
 			return fmt.Errorf("outbox: LISTEN heard nothing of a ring of our own within %s: is there a pooler in transaction mode in front? Use bell %q", cfg.ProveWithin, BellPoll)
 		}
-		cfg.Logger.Warn("LISTEN hears nothing, polling instead: is there a pooler in transaction mode in front?", "waited", cfg.ProveWithin)
+		s.polls(slog.LevelWarn, fmt.Sprintf("LISTEN heard nothing within %s: is there a pooler in transaction mode in front?", cfg.ProveWithin))
 		return nil
 	}
 	listening, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	go l.run(listening)
-	s.bell = l
+	s.belfry.hang(BellNotify, l)
 	return nil
 }
 
@@ -135,32 +129,15 @@ func (l *listener) alive(ctx context.Context) bool {
 	return l.conn.Ping(asking) == nil
 }
 
-func (l *listener) close() {
+// Rings implements Ringer.
+func (l *listener) Rings() <-chan struct{} { return l.rings }
+
+// Lost implements Ringer.
+func (l *listener) Lost() <-chan struct{} { return l.lost }
+
+// Close implements Ringer.
+func (l *listener) Close() {
 	l.cancel()
 	<-l.lost
 	closeConn(l.conn)
-}
-
-// Rings tells that there may be something to fetch: a hint. It is never closed.
-func (s *Session) Rings() <-chan struct{} {
-	if s.bell == nil {
-		return nil
-	}
-	return s.bell.rings
-}
-
-// Lost is closed when the bell's connection has ended; with the poll bell it never is.
-func (s *Session) Lost() <-chan struct{} {
-	if s.bell == nil {
-		return nil
-	}
-	return s.bell.lost
-}
-
-// Bell names the doorbell in use.
-func (s *Session) Bell() string {
-	if s.bell == nil {
-		return string(BellPoll)
-	}
-	return string(BellNotify)
 }

@@ -26,10 +26,19 @@ const NodeVersion = 1
 type Bell string
 
 const (
-	// BellDefault listens where that works and polls where it does not.
+	// BellDefault is BellAuto.
 	BellDefault Bell = ""
-	// BellNotify listens to NOTIFY on a connection of its own.
+	// BellAuto is the bell that the database was installed with, where it
+	// works: WAL (which needs Config.WAL) or NOTIFY. Else it polls, says why, and
+	// tries a WAL bell that was refused again.
+	BellAuto Bell = "auto"
+	// BellNotify listens to NOTIFY on a connection of its own, and polls where
+	// the database was installed with another bell. Where LISTEN hears nothing
+	// there is no session.
 	BellNotify Bell = "notify"
+	// BellWAL reads the log on a replication connection (Config.WAL). Where that
+	// is refused there is no session.
+	BellWAL Bell = "wal"
 	// BellPoll has no connection of its own; whoever drives the session fetches at every beat.
 	BellPoll Bell = "poll"
 )
@@ -49,10 +58,16 @@ type Config struct {
 	Node string
 	// Bell is the doorbell. Default BellDefault.
 	Bell Bell
+	// WAL is the bell that reads the log: wal.Bell{} of package outbox/wal, which
+	// only who names it here links. Default: none.
+	WAL Doorbell
+	// RetryBell is the time after which a WAL bell that was refused is tried
+	// again. Default 30 s.
+	RetryBell time.Duration
 	// LockTimeout bounds the wait for a table's lock before a load. Default 3 s.
 	LockTimeout time.Duration
-	// ProveWithin is how long the bell's own ring may take at start before the
-	// source polls instead. Default 2 s.
+	// ProveWithin is how long the bell's own ring, or the WAL bell's slot, may
+	// take at start before the source polls instead. Default 2 s.
 	ProveWithin time.Duration
 	// Check says why a table's capture cannot be trusted; nil: it can. It is
 	// asked before each load of the table, by its registered name. Default: no check.
@@ -104,6 +119,11 @@ var (
 	// ErrForeignCluster means that the outbox was made in another cluster: it
 	// came with a dump or through pg_upgrade, and its transaction ids mean nothing here.
 	ErrForeignCluster = errors.New("the outbox was made in another cluster")
+	// ErrBellRefused means that the server answers and the WAL bell is not to be had there.
+	ErrBellRefused = errors.New("the WAL bell cannot be used here")
+	// ErrBellChanged means that another bell is in place, or that it is to be asked
+	// again whether the WAL bell may hang: open a session again.
+	ErrBellChanged = errors.New("the bell was changed")
 	// ErrTable is wrapped by every TableError.
 	ErrTable = errors.New("table cannot be followed")
 )
@@ -159,6 +179,8 @@ func loadStatements(schema string) (statements, error) {
 
 func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, "lockstep")
+	c.Bell = cmp.Or(c.Bell, BellAuto)
+	c.RetryBell = cmp.Or(c.RetryBell, 30*time.Second)
 	c.LockTimeout = cmp.Or(c.LockTimeout, 3*time.Second)
 	c.ProveWithin = cmp.Or(c.ProveWithin, 2*time.Second)
 	if c.Logger == nil {

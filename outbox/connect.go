@@ -61,15 +61,9 @@ func hasNewTimeout(conn *pgx.Conn) bool {
 // transaction: a pooler refuses or drops them and may hand each transaction to
 // another server process, or the pool's AfterConnect has made others.
 func (s *Source) connect(ctx context.Context, role string) (conn *pgx.Conn, pooled bool, err error) {
-	pc := s.cfg.Pool.Config()
-	cc := pc.ConnConfig.Copy()
-	if pc.BeforeConnect != nil {
-		if err := pc.BeforeConnect(ctx, cc); err != nil {
-			return nil, false, fmt.Errorf("outbox: BeforeConnect: %w", err)
-		}
-	}
-	if cc.RuntimeParams["application_name"] == "" {
-		cc.RuntimeParams["application_name"] = "lockstep " + role
+	cc, err := s.connConfig(ctx, role)
+	if err != nil {
+		return nil, false, err
 	}
 	conn, pooled, err = s.dial(ctx, cc)
 	if err == nil && !pooled && !s.untimed && timed(ctx, conn) {
@@ -80,8 +74,8 @@ func (s *Source) connect(ctx context.Context, role string) (conn *pgx.Conn, pool
 	if err != nil {
 		return nil, false, fmt.Errorf("outbox: %w", err)
 	}
-	if pc.AfterConnect != nil {
-		if err := pc.AfterConnect(ctx, conn); err != nil {
+	if after := s.cfg.Pool.Config().AfterConnect; after != nil {
+		if err := after(ctx, conn); err != nil {
 			closeConn(conn)
 			return nil, false, fmt.Errorf("outbox: AfterConnect: %w", err)
 		}
@@ -132,6 +126,21 @@ func timed(ctx context.Context, conn *pgx.Conn) bool {
 		return pgErr.Code == "25P04" // it has cut even this short
 	}
 	return err == nil && timeout != "0" // what else is wrong is found out by the next statement
+}
+
+// connConfig is the way in which the pool would connect now.
+func (s *Source) connConfig(ctx context.Context, role string) (*pgx.ConnConfig, error) {
+	pc := s.cfg.Pool.Config()
+	cc := pc.ConnConfig.Copy()
+	if pc.BeforeConnect != nil {
+		if err := pc.BeforeConnect(ctx, cc); err != nil {
+			return nil, fmt.Errorf("outbox: BeforeConnect: %w", err)
+		}
+	}
+	if cc.RuntimeParams["application_name"] == "" {
+		cc.RuntimeParams["application_name"] = "lockstep " + role
+	}
+	return cc, nil
 }
 
 // asked is the configuration with our settings in place of the pool's.

@@ -155,7 +155,7 @@ func (f *fetch) relids() ([]byte, error) {
 
 // readCut reads what sendCut queued, up to the last event.
 func (f *fetch) readCut(p *pgconn.Pipeline) error {
-	if err := one(p, func(v [][]byte) error { return readHeader(v, &f.header) }); err != nil {
+	if err := one(p, f.readHeader); err != nil {
 		return err
 	}
 	if f.req.DrawXid {

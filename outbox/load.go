@@ -153,7 +153,7 @@ func (f *fetch) loadHeader(ctx context.Context, problems map[int]error) error {
 	}
 	err := p.Sync()
 	if err == nil {
-		err = one(p, func(v [][]byte) error { return readHeader(v, &f.header) })
+		err = one(p, f.readHeader)
 	}
 	if err == nil && f.req.DrawXid {
 		err = one(p, f.readDrawn)

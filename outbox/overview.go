@@ -25,9 +25,13 @@ type Overview struct {
 	Rate    float64   `json:"events_per_second"` // of the last minute
 	// OldestWriter and OldestPrepared are the transactions, older than a minute,
 	// below whose ids nothing can be trimmed; "" where there are none.
-	OldestWriter   string     `json:"oldest_writer,omitempty"`
-	OldestPrepared string     `json:"oldest_prepared,omitempty"`
-	Nodes          []NodeSeen `json:"nodes"`
+	OldestWriter   string `json:"oldest_writer,omitempty"`
+	OldestPrepared string `json:"oldest_prepared,omitempty"`
+	// LogKept is how much of the server's log the WAL bells of nodes keep, in
+	// bytes: back to the beginning of the oldest transaction that was running
+	// when the log was last read.
+	LogKept int64      `json:"log_kept_bytes"`
+	Nodes   []NodeSeen `json:"nodes"`
 }
 
 // NodeSeen is a node as its last beat left it in the register.
@@ -47,7 +51,7 @@ type NodeSeen struct {
 	// Staleness is how long ago the node's last completed fetch had begun, at
 	// that beat, in seconds; nil where the node, or the schema, is of a version that does not say.
 	Staleness *float64 `json:"staleness_seconds,omitempty"`
-	// Bell is the doorbell that the node uses; "" as above.
+	// Bell is the doorbell that the node uses: "wal", "notify", "poll"; "" as above.
 	Bell string `json:"bell,omitempty"`
 }
 
@@ -70,7 +74,7 @@ func Look(ctx context.Context, pool *pgxpool.Pool, schema string) (*Overview, er
 		if _, err := tx.Exec(ctx, "set local enable_seqscan = off"); err != nil {
 			return err
 		}
-		err := tx.QueryRow(ctx, logSQL).Scan(&o.Bell, &o.History, &o.Version, &o.Horizon, &o.Trimmed, &o.Bytes, &o.Rows, &oldest, &o.Rate, &o.OldestWriter, &o.OldestPrepared)
+		err := tx.QueryRow(ctx, logSQL).Scan(&o.Bell, &o.History, &o.Version, &o.Horizon, &o.Trimmed, &o.Bytes, &o.Rows, &oldest, &o.Rate, &o.OldestWriter, &o.OldestPrepared, &o.LogKept)
 		if err != nil {
 			return notInstalled(err, schema)
 		}

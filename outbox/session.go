@@ -132,7 +132,23 @@ func one(p *pgconn.Pipeline, fn func(values [][]byte) error) error {
 }
 
 // headerFormats are those in which header.sql is asked for: numbers and times in binary.
-var headerFormats = []int16{0, 1, 1, 0, 0, 1, 1, 1}
+var headerFormats = []int16{0, 1, 1, 0, 0, 1, 1, 1, 0, 0}
+
+// readHeader reads the head of a fetch. Who has put another bell in place since the
+// session began has switched the one off that it hears; and among other standbys the
+// WAL bell may not be wanted any more.
+func (f *fetch) readHeader(v [][]byte) error {
+	if err := readHeader(v, &f.header); err != nil {
+		return err
+	}
+	switch now := (installed{bell: string(v[8]), standbys: string(v[9])}); {
+	case now.bell != f.installed.bell:
+		return fmt.Errorf("%w from %s to %s", ErrBellChanged, f.installed.bell, now.bell)
+	case now != f.installed:
+		return fmt.Errorf("%w: synchronous_standby_names was %q and is %q", ErrBellChanged, f.installed.standbys, now.standbys)
+	}
+	return nil
+}
 
 func readHeader(v [][]byte, h *Header) (err error) {
 	if len(v) != len(headerFormats) || len(v[1]) != 8 || len(v[2]) != 8 || len(v[5]) != 4 || len(v[6]) != 4 || len(v[7]) != 8 {

@@ -30,9 +30,13 @@ func NewSource(cfg Config) (*Source, error) {
 		return nil, errors.New("outbox: Config.Pool is nil")
 	}
 	switch cfg.Bell {
-	case BellDefault, BellNotify, BellPoll:
+	case BellAuto, BellNotify, BellPoll:
+	case BellWAL:
+		if cfg.WAL == nil {
+			return nil, fmt.Errorf("outbox: bell %q needs Config.WAL: wal.Bell{} of package outbox/wal", BellWAL)
+		}
 	default:
-		return nil, fmt.Errorf("outbox: bell %q: want %q, %q or none for the default", cfg.Bell, BellNotify, BellPoll)
+		return nil, fmt.Errorf("outbox: bell %q: want %q, %q, %q or %q", cfg.Bell, BellAuto, BellNotify, BellWAL, BellPoll)
 	}
 	sql, err := loadStatements(cfg.Schema)
 	if err != nil {
@@ -42,18 +46,25 @@ func NewSource(cfg Config) (*Source, error) {
 }
 
 // Session is one life of the connections: one that fetches and, unless it
-// polls, one that listens.
+// polls, one on which the bell rings.
 type Session struct {
-	src  *Source
-	conn *pgx.Conn
-	bell *listener // nil: poll
-	fast *fetcher
+	src       *Source
+	conn      *pgx.Conn
+	installed installed
+	belfry    belfry
+	fast      *fetcher
 	// pooled: the connection does not keep our settings (connect).
 	pooled    bool
 	identity  string
 	schemaOID int64
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
+}
+
+// installed is what decides which bell can hang. A session ends when it changes.
+type installed struct {
+	bell     string // that the database was installed with
+	standbys string // synchronous_standby_names, where the bell is wal
 }
 
 // Open connects, refuses what cannot be followed (ErrStandby, ErrNotInstalled,
@@ -69,9 +80,8 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 	}
 	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql)}
 	var oid int64
-	var rings bool
 	err = session.within(ctx, func() (err error) {
-		oid, rings, session.identity, err = s.admit(ctx, conn)
+		oid, session.installed, session.identity, err = s.admit(ctx, conn)
 		return err
 	})
 	if err != nil {
@@ -79,7 +89,7 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	session.schemaOID = oid
-	if err := session.hang(ctx, oid, rings); err != nil {
+	if err := session.hang(ctx, oid); err != nil {
 		closeConn(conn)
 		return nil, err
 	}
@@ -87,33 +97,32 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 }
 
 // admit asks what only needs to be asked once a connection.
-func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, rings bool, identity string, err error) {
+func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, has installed, identity string, err error) {
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return 0, false, "", fmt.Errorf("outbox: ask for recovery: %w", err)
+		return 0, has, "", fmt.Errorf("outbox: ask for recovery: %w", err)
 	}
 	if standby {
-		return 0, false, "", fmt.Errorf("outbox: %w", ErrStandby)
+		return 0, has, "", fmt.Errorf("outbox: %w", ErrStandby)
 	}
 	var version, minNode int
 	var made, here, database int64
-	var bell string
-	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &bell, &database)
+	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &has.bell, &database, &has.standbys)
 	var pgErr *pgconn.PgError
 	if absent := notInstalled(err, s.cfg.Schema); errors.Is(absent, ErrNotInstalled) {
-		return 0, false, "", fmt.Errorf("outbox: %w", absent)
+		return 0, has, "", fmt.Errorf("outbox: %w", absent)
 	}
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return 0, false, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+		return 0, has, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
-		return 0, false, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
+		return 0, has, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
 	case readable(version, minNode) != nil:
-		return 0, false, "", fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
+		return 0, has, "", fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
 	case made != here:
-		return 0, false, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
+		return 0, has, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
-	return schemaOID, bell == "notify", fmt.Sprintf("cluster %d, database %d, schema %d", uint64(here), database, schemaOID), nil
+	return schemaOID, has, fmt.Sprintf("cluster %d, database %d, schema %d", uint64(here), database, schemaOID), nil
 }
 
 // notInstalled is an error of reading the schema's own tables, as
@@ -166,10 +175,8 @@ func (s *Session) Beat(ctx context.Context) (at time.Time, err error) {
 // schema by their oids: a position of another one says nothing about this server.
 func (s *Session) Identity() string { return s.identity }
 
-// Close ends both connections and waits until the listener has stopped.
+// Close ends both connections and waits until whatever rings has stopped.
 func (s *Session) Close() {
-	if s.bell != nil {
-		s.bell.close()
-	}
+	s.belfry.close()
 	closeConn(s.conn)
 }

@@ -85,6 +85,22 @@ func TestWhoeverSkippedTheBellIsFoundByLookingAgain(t *testing.T) {
 	})
 }
 
+func TestARingThatCameBeforeItsCommitWasVisibleIsFollowedByLooks(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.set(func(db *fakeDB) { db.bell = "wal" })
+		long := r.db.begin()
+		long.put(emp, 2, "in the log")
+		r.quiet() // its number is an old gap by now
+		r.quiet()
+		r.db.ring()
+		synctest.Wait()
+		long.commitSilently()
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		r.want(r.emp, 2, "in the log")
+	})
+}
+
 func TestLookingAgainDoublesUpToTheBeat(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		r.quiet()

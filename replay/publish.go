@@ -33,7 +33,7 @@ func (l *loop) publish(c *cut, sess Session) {
 	} else {
 		l.pending = nil
 	}
-	l.report(c, info, published)
+	l.report(c, info, published, sess)
 	l.thawed()
 	if published && l.cfg.OnCut != nil {
 		l.cfg.OnCut(info)
@@ -122,13 +122,14 @@ func (l *loop) info(c *cut) CutInfo {
 }
 
 // report tells the others.
-func (l *loop) report(c *cut, info CutInfo, published bool) {
+func (l *loop) report(c *cut, info CutInfo, published bool, sess Session) {
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
 	st := &l.e.sh.st
 	st.History, st.Position, l.e.sh.snapshot = l.history, l.pos, c.h.Snapshot
 	st.AppliedSeq, st.HandedOutSeq = l.applied, c.h.LastSeq
 	st.LastFetch, st.Gaps = c.h.Began, l.gaps.GapStats
+	st.Bell, st.WhyBell = sess.Bell(), sess.WhyBell()
 	st.Fetches++
 	st.Events += c.events
 	st.Passed += c.passed

@@ -26,8 +26,11 @@ type Session interface {
 	Rings() <-chan struct{}
 	// Lost is closed when the bell's connection has ended.
 	Lost() <-chan struct{}
-	// Bell names the doorbell in use: "notify", "poll".
+	// Bell names the doorbell in use: "wal", "notify", "poll". It may change
+	// while the session lives.
 	Bell() string
+	// WhyBell says why it is not a better one, "" where there is nothing to say.
+	WhyBell() string
 	// Identity names the server's cluster, database and schema: a position of
 	// another one says nothing about this one.
 	Identity() string

@@ -125,6 +125,7 @@ func (db *fakeDB) cutOff() {
 func (s *fakeSession) Rings() <-chan struct{} { return s.rings }
 func (s *fakeSession) Lost() <-chan struct{}  { return s.lost }
 func (s *fakeSession) Close()                 { s.closed.Store(true) }
+func (s *fakeSession) WhyBell() string        { return "" }
 func (s *fakeSession) Identity() string {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()

@@ -56,6 +56,11 @@ func Inspect(ctx context.Context, db DB, o Options) ([]Finding, error) {
 	if err != nil {
 		return nil, err
 	}
+	b, err := bellOf(ctx, db, o)
+	if err != nil {
+		return nil, err
+	}
+	found = append(b.drift(o), found...)
 	for _, t := range tables {
 		reasons, err := refusals(ctx, db, o, t.OID)
 		if err != nil {

@@ -87,48 +87,6 @@ func (in *installer) schema(ctx context.Context) error {
 	})
 }
 
-// bell is the file to run so that the bell is as the options want it; "" if
-// it is so already. CREATE TRIGGER on the outbox would stop its writers.
-func (in *installer) bell(ctx context.Context, installed bool) (string, error) {
-	want, is := in.Bell, BellDefault
-	if installed {
-		var rings bool
-		err := in.db.QueryRow(ctx, `select exists (select from pg_trigger where tgname = 'lockstep_announce' and tgenabled = 'A'
-			and tgrelid = to_regclass($1))`, pgx.Identifier{in.Schema, "outbox"}.Sanitize()).Scan(&rings)
-		if err != nil {
-			return "", fmt.Errorf("triggers: look for the bell: %w", err)
-		}
-		is = BellOff
-		if rings {
-			is = BellNotify
-		}
-		if want == BellDefault {
-			if err := in.db.QueryRow(ctx, "select bell from "+pgx.Identifier{in.Schema, "meta"}.Sanitize()).Scan(&want); err != nil {
-				return "", fmt.Errorf("triggers: read the bell: %w", err)
-			}
-		}
-	} else if want == BellDefault {
-		var prepared int
-		if err := in.db.QueryRow(ctx, "select current_setting('max_prepared_transactions')::int").Scan(&prepared); err != nil {
-			return "", fmt.Errorf("triggers: read max_prepared_transactions: %w", err)
-		}
-		want = BellNotify
-		if prepared > 0 {
-			want = BellOff
-			in.Logger.Info("the bell stays off, since max_prepared_transactions is above 0 and NOTIFY forbids PREPARE TRANSACTION: nodes will poll")
-		}
-	}
-	switch want {
-	case is:
-		return "", nil
-	case BellNotify:
-		return "bell_on.sql", nil
-	case BellOff:
-		return "bell_off.sql", nil
-	}
-	return "", fmt.Errorf("triggers: bell %q: want %q or %q", want, BellNotify, BellOff)
-}
-
 // installedVersion is the version in the schema's meta; ErrNotInstalled where
 // there is none.
 func installedVersion(ctx context.Context, q querier, schema string) (int, error) {

@@ -9,6 +9,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/internal/psql"
 )
 
 // Version is the version of the schema that this package installs, and MinNode the
@@ -22,7 +24,7 @@ const (
 // DefaultSchema is the schema that holds the outbox where none is named.
 const DefaultSchema = "lockstep"
 
-// Bell says whether committing transactions notify the nodes.
+// Bell says how the nodes learn of a commit.
 type Bell string
 
 const (
@@ -32,6 +34,10 @@ const (
 	BellDefault Bell = ""
 	// BellNotify rings with pg_notify at commit.
 	BellNotify Bell = "notify"
+	// BellWAL publishes the outbox to nodes that read the log (package
+	// outbox/wal): commits cost the outbox insert only. It needs wal_level
+	// logical, and CREATE on the database for the publication.
+	BellWAL Bell = "wal"
 	// BellOff rings nothing: nodes poll, and commits cost the outbox insert only.
 	BellOff Bell = "off"
 )
@@ -64,22 +70,13 @@ type Options struct {
 
 func (o Options) withDefaults() Options {
 	o.Schema = cmp.Or(o.Schema, DefaultSchema)
-	o.Owner = cmp.Or(o.Owner, ownerOf(o.Schema))
+	o.Owner = cmp.Or(o.Owner, psql.Suffixed(o.Schema, "_capture"))
 	o.LockTimeout = cmp.Or(o.LockTimeout, 3*time.Second)
 	o.Retries = cmp.Or(o.Retries, 10)
 	if o.Logger == nil {
 		o.Logger = slog.Default()
 	}
 	return o
-}
-
-// ownerOf is the default owner's name, within the 63 bytes that a name may have.
-func ownerOf(schema string) string {
-	const suffix = "_capture"
-	for len(schema)+len(suffix) > maxName {
-		schema = trimRune(schema)
-	}
-	return schema + suffix
 }
 
 // DB is a connection or a pool: *pgx.Conn, *pgxpool.Pool and *pgxpool.Conn are.

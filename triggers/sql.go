@@ -5,7 +5,6 @@ import (
 	"embed"
 	"encoding/hex"
 	"strconv"
-	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 
@@ -14,9 +13,6 @@ import (
 
 //go:embed sql/*.sql
 var files embed.FS
-
-// maxName is NAMEDATALEN - 1: the bytes that an identifier may have.
-const maxName = 63
 
 // render is one of the files with its names put in.
 func render(file string, vars map[string]string) (string, error) {
@@ -29,6 +25,7 @@ func (o Options) vars() map[string]string {
 		"schema":        o.Schema,
 		"schema_quoted": pgx.Identifier{o.Schema}.Sanitize(),
 		"owner":         o.Owner,
+		"publication":   psql.Publication(o.Schema),
 		"version":       strconv.Itoa(Version),
 		"min_node":      strconv.Itoa(MinNode),
 	}
@@ -55,11 +52,6 @@ func (o Options) triggerNames() []string {
 		names[i] = "lockstep_" + kind + tag
 	}
 	return names
-}
-
-func trimRune(s string) string {
-	_, n := utf8.DecodeLastRuneInString(s)
-	return s[:len(s)-n]
 }
 
 func tablesOf(o Options) string { return pgx.Identifier{o.Schema, "tables"}.Sanitize() }

@@ -23,10 +23,19 @@ func installCommand(o *options) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "install",
 		Short: "Make the schema and put capture on tables; safe on a busy database, and again at any time",
+		Long: `install makes the schema and puts capture on tables. It is safe on a busy database and
+may be run again at any time.
+
+How nodes learn of a commit is the bell:
+  notify  the commit notifies them, which costs it a little; it forbids PREPARE TRANSACTION
+  wal     they read the log: the commit costs nothing more. It needs wal_level = logical, and for
+          each node a slot, a walsender and a role with REPLICATION. Nodes without it poll
+  off     they poll
+Nodes that run go over to another bell by themselves.`,
 		Example: `  lockstep install --table public.employees --table public.departments
   lockstep install --table 'public.*'
   lockstep install --table public.employees --print-sql > review.sql
-  lockstep install --bell off
+  lockstep install --bell wal
   lockstep install --new-history   # after a dump was restored here, or pg_upgrade`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,9 +67,9 @@ func installCommand(o *options) *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.*; may be given again")
 	f.BoolVar(&printSQL, "print-sql", false, "print the SQL instead of running it")
-	f.StringVar(&bell, "bell", "", "notify or off; default: as it is, at first notify unless max_prepared_transactions is set")
+	f.StringVar(&bell, "bell", "", "notify, wal or off; default: as it is, at first notify unless max_prepared_transactions is set")
 	f.BoolVar(&newHistory, "new-history", false, "empty the outbox and begin a new history: every node loads again")
-	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellOff))
+	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellWAL), string(triggers.BellOff))
 	f.BoolVar(&t.Published, "published", false, "make the schema although a publication FOR ALL TABLES carries it: every subscriber has it already")
 	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
 	return cmd

@@ -93,6 +93,9 @@ func sayOverview(out io.Writer, v *outbox.Overview) {
 			fmt.Fprintf(out, "nothing newer can be trimmed than %s\n", who)
 		}
 	}
+	if v.LogKept > 0 {
+		fmt.Fprintf(out, "nodes that read the server's log keep %s of it\n", size(v.LogKept))
+	}
 	if len(v.Nodes) == 0 {
 		fmt.Fprintln(out, "no node has registered")
 		return

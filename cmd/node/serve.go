@@ -19,6 +19,7 @@ import (
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
 	"github.com/pglockstep/lockstep/cmd/node/internal/window"
+	"github.com/pglockstep/lockstep/outbox/wal"
 )
 
 const serveHelp = `serve keeps tables in memory and serves them over HTTP:
@@ -95,7 +96,7 @@ func serveCommand(o *options) *cobra.Command {
 			s := &served{pages: serve.New(declared, pages), page: page, tls: in.tls, say: func(n int) {
 				fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l))
 			}}
-			cfg.Schema, cfg.Bell, cfg.Logger = o.schema, lockstep.Bell(bell), log
+			cfg.Schema, cfg.Bell, cfg.WAL, cfg.Logger = o.schema, lockstep.Bell(bell), wal.Bell{}, log
 			return s.run(cmd.Context(), l, pool, cfg, declared)
 		},
 	}
@@ -109,9 +110,9 @@ func serveCommand(o *options) *cobra.Command {
 	f.StringVar(&cfg.Name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&cfg.Checkpoint, "checkpoint", "", "directory for a checkpoint, with which the node of this --name begins again; it holds rows; default: none")
 	f.DurationVar(&cfg.CheckpointEvery, "checkpoint-every", 5*time.Minute, "time between two checkpoints; one more is written at the end")
-	f.StringVar(&bell, "bell", "", "notify or poll; default: notify where it works")
+	f.StringVar(&bell, "bell", string(lockstep.BellAuto), "auto (the one that install has put in place, else poll), notify, wal or poll")
 	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
-	completeWords(cmd, "bell", string(lockstep.BellNotify), string(lockstep.BellPoll))
+	completeWords(cmd, "bell", string(lockstep.BellAuto), string(lockstep.BellNotify), string(lockstep.BellWAL), string(lockstep.BellPoll))
 	return cmd
 }
 

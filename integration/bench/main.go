@@ -9,6 +9,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"log/slog"
@@ -38,6 +39,7 @@ var parts = []struct {
 	run  func(context.Context, *bench) error
 }{
 	{"writes", writes},
+	{"bells", bells},
 	{"statements", statements},
 	{"propagation", propagation},
 	{"get", get},
@@ -47,7 +49,7 @@ var parts = []struct {
 }
 
 func main() {
-	only := flag.String("only", "", "one part: writes, statements, propagation, get, load, catchup, restart")
+	only := flag.String("only", "", "one part: writes, bells, statements, propagation, get, load, catchup, restart")
 	rounds := flag.Int("rounds", 5, "how often each is measured")
 	span := flag.Duration("span", 2*time.Second, "how long writers write in a round")
 	rows := flag.Int("rows", 1_000_000, "rows of the large tables")
@@ -63,27 +65,15 @@ func main() {
 
 func run(ctx context.Context, only string, b *bench) (err error) {
 	slog.SetDefault(slog.New(slog.DiscardHandler))
-	b.server, err = pgserver.Start(ctx, pgserver.Config{Settings: map[string]string{
-		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "1GB",
-		"max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum_naptime": "10s",
-	}})
+	stop, err := b.serve(ctx, "replica")
 	if err != nil {
 		return err
 	}
 	defer func() {
-		if stopErr := b.server.Stop(pgserver.Fast); err == nil {
+		if stopErr := stop(); err == nil {
 			err = stopErr
 		}
 	}()
-	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
-	if err != nil {
-		return err
-	}
-	cfg.MaxConns = 100
-	if b.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
-		return err
-	}
-	defer b.pool.Close()
 	if err := triggers.Install(ctx, b.pool, triggers.Options{}); err != nil {
 		return err
 	}
@@ -99,6 +89,29 @@ func run(ctx context.Context, only string, b *bench) (err error) {
 		}
 	}
 	return nil
+}
+
+// serve starts the server that is measured.
+func (b *bench) serve(ctx context.Context, walLevel string) (stop func() error, err error) {
+	b.server, err = pgserver.Start(ctx, pgserver.Config{Settings: map[string]string{
+		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "1GB",
+		"max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum_naptime": "10s", "wal_level": walLevel,
+	}})
+	if err != nil {
+		return nil, err
+	}
+	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
+	if err == nil {
+		cfg.MaxConns = 100
+		b.pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	}
+	if err != nil {
+		return nil, errors.Join(err, b.server.Stop(pgserver.Fast))
+	}
+	return func() error {
+		b.pool.Close()
+		return b.server.Stop(pgserver.Fast)
+	}, nil
 }
 
 // exec runs each piece of SQL on its own: VACUUM must not be in a transaction.

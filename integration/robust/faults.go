@@ -45,6 +45,8 @@ var faults = map[string]func(context.Context, *world) error{
 	"the outbox is trimmed under a long writer":               longWriter,
 	"the bell is held by an open transaction":                 bellHeld,
 	"ringers fail at commit":                                  ringersFail,
+	"another bell is installed":                               otherBell,
+	"no slot is free":                                         slotsTaken,
 	"connections are exhausted":                               exhausted,
 	"timeouts are set for everybody":                          timeouts,
 	"a writer idles in its transaction":                       idler,

@@ -10,6 +10,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/triggers"
 )
 
 // exhausted takes all connections while nodes have to make new ones.
@@ -144,3 +146,25 @@ func queueFull(ctx context.Context, w *world) error {
 
 // errNotRun: this fault cannot be made here.
 var errNotRun = errors.New("not run: no file system of its own could be mounted for the server")
+
+// slotsTaken leaves nodes that want a slot none for a while.
+func slotsTaken(ctx context.Context, w *world) error {
+	if w.cfg.Bell != triggers.BellWAL {
+		return errors.New("not run: no node wants one")
+	}
+	return w.on(ctx, w.dsn, func(conn *pgx.Conn) error {
+		// What the fault makes is temporary: it goes with the connection.
+		for i, end := 0, time.Now().Add(w.outage()); time.Now().Before(end); i++ {
+			_, err := conn.Exec(ctx, fmt.Sprintf("select pg_create_physical_replication_slot('taken_%d', false, true)", i))
+			var full *pgconn.PgError
+			if errors.As(err, &full) && full.Code == "53400" {
+				_, err = conn.Exec(ctx, "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name like 'lockstep%'")
+				pause(ctx, 10*time.Millisecond)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}

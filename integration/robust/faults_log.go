@@ -134,3 +134,14 @@ func nonsense(ctx context.Context, w *world) error {
 func newHistory(ctx context.Context, w *world) error {
 	return w.on(ctx, w.dsn, func(conn *pgx.Conn) error { return triggers.NewHistory(ctx, conn, triggers.Options{}) })
 }
+
+// otherBell puts another bell in place for a while: nodes go over, and come back.
+func otherBell(ctx context.Context, w *world) error {
+	other := bells(w.cfg.Profile)[0]
+	if other == w.cfg.Bell {
+		other = bells(w.cfg.Profile)[1]
+	}
+	err := w.install(ctx, other)
+	pause(ctx, w.outage())
+	return errors.Join(err, w.install(ctx, w.cfg.Bell))
+}

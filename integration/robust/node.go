@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/outbox/wal"
 )
 
 // NodeEnv is the environment variable that makes a program a node: its value is a nodeConfig.
@@ -181,7 +182,7 @@ func (m *member) open() error {
 		try, cancel := context.WithTimeout(ctx, 20*time.Second)
 		m.node, err = lockstep.Start(try, m.pool, lockstep.Config{
 			Name: m.cfg.Name, MaxStale: time.Duration(maxStale), MaxLag: 20_000_000, CoalesceAfter: 10_000_000,
-			Register: 5 * time.Second, Retention: -1, Logger: log, OnCut: m.cut,
+			Register: 5 * time.Second, Retention: -1, Logger: log, OnCut: m.cut, WAL: wal.Bell{},
 		}, m.all()...)
 		cancel()
 		if err == nil {

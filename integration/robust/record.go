@@ -89,6 +89,7 @@ type Txn struct {
 type Claim struct {
 	T        Nanos // before it was asked
 	State    string
+	Bell     string          // in use
 	Snapshot outbox.Position // of the state that was visible after the answer
 }
 

@@ -16,6 +16,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pglockstep/lockstep/internal/pgserver"
+	"github.com/pglockstep/lockstep/triggers"
 )
 
 // Config is a run. The zero value of a field means its default.
@@ -24,6 +25,9 @@ type Config struct {
 	Seed uint64
 	// Profile is the traffic. Default: drawn by the seed.
 	Profile Profile
+	// Bell is the one that is installed. Default: drawn by the seed, WAL in half of the runs, and otherwise
+	// NOTIFY, or none where PREPARE TRANSACTION forbids it.
+	Bell triggers.Bell
 	// For is how long faults are made. Default 20 s.
 	For time.Duration
 	// Faults are made in this order, and the run ends after the last. Default: drawn by the seed, until For is over.
@@ -48,6 +52,7 @@ type Report struct {
 	Seed       uint64
 	Version    int // of the server
 	Profile    Profile
+	Bell       triggers.Bell
 	Dir        string // of the histories, "" where they were removed
 	Violations []Violation
 	Counts     Counts
@@ -64,6 +69,7 @@ type Report struct {
 func Run(ctx context.Context, cfg Config) (*Report, error) {
 	rng := rand.New(rand.NewPCG(cfg.Seed, 0))
 	cfg.Profile = cmp.Or(cfg.Profile, Profiles[rng.IntN(len(Profiles))])
+	cfg.Bell = cmp.Or(cfg.Bell, bells(cfg.Profile)[rand.New(rand.NewPCG(cfg.Seed, 1)).IntN(2)])
 	cfg.For, cfg.Idle = cmp.Or(cfg.For, 20*time.Second), cmp.Or(cfg.Idle, 10*time.Second)
 	cfg.Nodes, cfg.BulkRows = cmp.Or(cfg.Nodes, 3), cmp.Or(cfg.BulkRows, 30_000)
 	if cfg.Logf == nil {
@@ -236,7 +242,7 @@ func (w *world) settle(ctx context.Context) (*History, error) {
 }
 
 func (w *world) report(h *History) *Report {
-	r := &Report{Seed: w.cfg.Seed, Version: w.server.Version(), Profile: w.cfg.Profile, Dir: w.dir, Faults: map[string]int{}, NotRun: map[string]int{}, Crashes: len(w.crashes), History: h}
+	r := &Report{Seed: w.cfg.Seed, Version: w.server.Version(), Profile: w.cfg.Profile, Bell: w.cfg.Bell, Dir: w.dir, Faults: map[string]int{}, NotRun: map[string]int{}, Crashes: len(w.crashes), History: h}
 	r.Violations, r.Counts = Judge(h)
 	for _, f := range h.Faults {
 		if f.Err == "" {
@@ -279,6 +285,6 @@ func (r *Report) String() string {
 	for _, n := range r.Faults {
 		made += n
 	}
-	return fmt.Sprintf("seed %d, PostgreSQL %d, %s traffic: %d violations; %d faults of %d kinds, %d ends of the server; %s; %d replays and %d loads of everything in nodes that lived to the end, the slowest of which was well %v after the last fault",
-		r.Seed, r.Version, r.Profile, len(r.Violations), made, len(r.Faults), r.Crashes, r.Counts, r.Replays, r.Resyncs, r.Slowest.Round(time.Millisecond))
+	return fmt.Sprintf("seed %d, PostgreSQL %d, %s traffic, bell %s: %d violations; %d faults of %d kinds, %d ends of the server; %s; %d replays and %d loads of everything in nodes that lived to the end, the slowest of which was well %v after the last fault",
+		r.Seed, r.Version, r.Profile, r.Bell, len(r.Violations), made, len(r.Faults), r.Crashes, r.Counts, r.Replays, r.Resyncs, r.Slowest.Round(time.Millisecond))
 }

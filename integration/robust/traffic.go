@@ -13,6 +13,8 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
+
+	"github.com/pglockstep/lockstep/triggers"
 )
 
 // Profile is a kind of traffic.
@@ -23,11 +25,19 @@ const (
 	Mixed     Profile = "mixed"     // a bit of everything
 	Contended Profile = "contended" // few rows, strict isolation, many savepoints
 	Large     Profile = "large"     // statements over many rows, rows too large for an event
-	TwoPhase  Profile = "two-phase" // PREPARE TRANSACTION, and so no bell
+	TwoPhase  Profile = "two-phase" // PREPARE TRANSACTION, and so no bell that notifies
 )
 
 // Profiles are all of them.
 var Profiles = []Profile{Mixed, Contended, Large, TwoPhase}
+
+// bells are those that a profile's writers can do with.
+func bells(p Profile) [2]triggers.Bell {
+	if p == TwoPhase {
+		return [2]triggers.Bell{triggers.BellWAL, triggers.BellOff}
+	}
+	return [2]triggers.Bell{triggers.BellWAL, triggers.BellNotify}
+}
 
 // writer writes at random, past the nodes, and records how each transaction ended.
 type writer struct {

@@ -96,7 +96,8 @@ func (m *member) subscribe(ctx context.Context) {
 func (m *member) claim(ctx context.Context) {
 	for n := 0; pause(ctx, 20*time.Millisecond); n++ {
 		c := &Claim{T: now()}
-		c.State = m.node.Status().State.String()
+		s := m.node.Status()
+		c.State, c.Bell = s.State.String(), s.Bell
 		m.node.View(func(v *lockstep.View) { c.Snapshot = lockstep.CutOf(v).Snapshot })
 		m.rec.add(record{Claim: c})
 		if n%5 == 0 {

@@ -52,6 +52,7 @@ func (w *world) startServer(ctx context.Context) error {
 	settings := map[string]string{
 		"max_connections": "60", "max_prepared_transactions": "20", "restart_after_crash": "off",
 		"autovacuum_naptime": "2s", "wal_writer_delay": "5s", "log_min_messages": "warning",
+		"wal_level": "logical", "max_replication_slots": "5",
 	}
 	programs, err := pgserver.Find(ctx, pgserver.Options{})
 	if err != nil {
@@ -89,24 +90,25 @@ func (w *world) prepare(ctx context.Context) error {
 	if err := w.sql(ctx, schemaSQL); err != nil {
 		return err
 	}
-	bell := triggers.BellNotify
-	if w.cfg.Profile == TwoPhase {
-		bell = triggers.BellOff
-	}
 	names := make([]string, len(tables))
 	for i, t := range tables {
 		names[i] = "public." + t
 	}
+	if err := w.install(ctx, w.cfg.Bell, names...); err != nil {
+		return err
+	}
+	// What is there already is the first state: it has no events, but the witness saw it.
+	return w.sql(ctx, archiveSQL)
+}
+
+// install puts a bell in place, and capture on tables.
+func (w *world) install(ctx context.Context, bell triggers.Bell, tables ...string) error {
 	pool, err := pgxpool.New(ctx, w.dsn)
 	if err != nil {
 		return err
 	}
 	defer pool.Close()
-	if err := triggers.Install(ctx, pool, triggers.Options{Bell: bell, Logger: slog.New(slog.DiscardHandler)}, names...); err != nil {
-		return err
-	}
-	// What is there already is the first state: it has no events, but the witness saw it.
-	return w.sql(ctx, archiveSQL)
+	return triggers.Install(ctx, pool, triggers.Options{Bell: bell, Logger: slog.New(slog.DiscardHandler)}, tables...)
 }
 
 // sql runs statements on a connection of their own, past every proxy.

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"regexp"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -48,3 +49,19 @@ func Literal(s string) string {
 	}
 	return "'" + s + "'"
 }
+
+// MaxName is NAMEDATALEN - 1: the bytes that an identifier may have.
+const MaxName = 63
+
+// Suffixed is a name of ours that is made from another's: its end goes, where the
+// two together are too long.
+func Suffixed(name, suffix string) string {
+	for len(name)+len(suffix) > MaxName {
+		_, n := utf8.DecodeLastRuneInString(name)
+		name = name[:len(name)-n]
+	}
+	return name + suffix
+}
+
+// Publication is the WAL bell's, for the outbox in a schema.
+func Publication(schema string) string { return Suffixed(schema, "_bell") }

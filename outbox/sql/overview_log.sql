@@ -14,6 +14,9 @@ select m.bell, m.history::text, m.version, h.xid::text::bigint, h.moved,
                  order by pg_catalog.age(a.backend_xid) desc limit 1), ''),
        coalesce((select 'prepared transaction ' || pg_catalog.quote_literal(x.gid) || ' of ' || pg_catalog.date_trunc('second', x.prepared)
                  from pg_catalog.pg_prepared_xacts x where x.prepared < pg_catalog.clock_timestamp() - interval '1 minute'
-                 order by pg_catalog.age(x.transaction) desc limit 1), '')
+                 order by pg_catalog.age(x.transaction) desc limit 1), ''),
+       coalesce((select max(pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), s.restart_lsn))::bigint
+                 from pg_catalog.pg_replication_slots s
+                 where s.temporary and s.slot_name like 'lockstep\_%' and s.database = pg_catalog.current_database()), 0)
 from :"schema".meta m, :"schema".horizon h, recent r,
      pg_catalog.pg_class c where c.oid = (:'schema_quoted' || '.outbox')::pg_catalog.regclass

@@ -1,4 +1,5 @@
 -- Ring at commit. NOTIFY forbids PREPARE TRANSACTION: see bell_off.sql.
+drop publication if exists :"publication";
 drop trigger if exists lockstep_announce on :"schema".outbox;
 create constraint trigger lockstep_announce after insert on :"schema".outbox
   deferrable initially deferred for each row when (new.lead)

@@ -87,9 +87,4 @@ union all
 select '', 'another cluster', 'the outbox was made in cluster ' || m.system_identifier || ' and this is ' || c.system_identifier,
        'lockstep install --new-history'
 from :"schema".meta m, pg_catalog.pg_control_system() c where m.system_identifier <> c.system_identifier
-union all
-select '', 'bell', case when g.oid is null then 'the bell is on but its trigger is missing' else 'the bell''s trigger is not ALWAYS' end, 'lockstep install --bell notify'
-from :"schema".meta m
-left join pg_catalog.pg_trigger g on g.tgrelid = (:'schema_quoted' || '.outbox')::regclass and g.tgname = 'lockstep_announce'
-where m.bell = 'notify' and (g.oid is null or g.tgenabled <> 'A')
 order by 1, 2, 3

@@ -75,7 +75,7 @@ create table if not exists :"schema".nodes (
   version  integer not null default 0,
   beat     timestamptz not null default pg_catalog.clock_timestamp(),
   stale_seconds double precision, -- at the beat: since the last completed fetch began; NULL: it does not say
-  bell     text not null default ''  -- that it uses: notify or poll
+  bell     text not null default ''  -- that it uses: notify, wal or poll
 );
 
 -- Events of transactions below this id may have been trimmed.
@@ -91,7 +91,7 @@ create table if not exists :"schema".meta (
   min_node          integer not null, -- the oldest node that can read it
   history           uuid not null,    -- names this run of the outbox
   system_identifier bigint not null,  -- of the cluster in which it runs
-  bell              text not null check (bell in ('notify', 'off'))
+  bell              text not null check (bell in ('notify', 'wal', 'off'))
 );
 
 -- What earlier versions lack. ALTER TABLE stops writers: not where all is as it should be.
@@ -99,9 +99,14 @@ select set_config('lockstep.install_schema', :'schema', true);
 do $do$
 declare
   nodes constant regclass := format('%I.nodes', current_setting('lockstep.install_schema'))::regclass;
+  meta constant regclass := format('%I.meta', current_setting('lockstep.install_schema'))::regclass;
 begin
   if not exists (select from pg_catalog.pg_attribute where attrelid = nodes and attname = 'bell') then
     execute format('alter table %s add column stale_seconds double precision, add column bell text not null default %L', nodes, '');
+  end if;
+  if not exists (select from pg_catalog.pg_constraint where conrelid = meta and contype = 'c'
+                 and pg_catalog.pg_get_constraintdef(oid) like '%''wal''%') then
+    execute format('alter table %s drop constraint if exists meta_bell_check, add constraint meta_bell_check check (bell in (''notify'', ''wal'', ''off''))', meta);
   end if;
 end
 $do$;

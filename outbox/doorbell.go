@@ -1,0 +1,235 @@
+package outbox
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Doorbell is a bell that only those programs link that name it: wal.Bell.
+type Doorbell interface {
+	// Hang puts the bell up and returns once it rings at every commit that is
+	// still to come, which may take as long as the transactions take that are in
+	// flight; ctx bounds it, not the bell. An error that wraps ErrBellRefused
+	// says that the server answers and this bell is not to be had there.
+	Hang(ctx context.Context, d Door) (Ringer, error)
+}
+
+// Door is where a Doorbell is to hang.
+type Door struct {
+	// Schema holds the outbox.
+	Schema string
+	// Config is the way to connect as the pool would; it is the caller's to change.
+	Config func(ctx context.Context) (*pgx.ConnConfig, error)
+	// Logger hears what ends the bell.
+	Logger *slog.Logger
+}
+
+// Ringer is a bell that hangs.
+type Ringer interface {
+	// Rings tells that there may be something to fetch; what nobody has taken
+	// yet is one ring. It is never closed.
+	Rings() <-chan struct{}
+	// Lost is closed when the bell's connection has ended.
+	Lost() <-chan struct{}
+	// Close ends the connection, and waits until whatever runs has stopped.
+	Close()
+}
+
+// belfry is where a session's bell hangs. The WAL bell may come later than the session.
+type belfry struct {
+	stop    context.CancelFunc // ends the climber; nil where there is none
+	climbed chan struct{}      // closed when it has ended
+
+	mu   sync.Mutex
+	bell Ringer // nil: poll
+	name Bell
+	why  string // there is no better one
+}
+
+func (b *belfry) hang(name Bell, r Ringer) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.bell, b.name, b.why = r, name, ""
+}
+
+// lacks notes why there is no better bell. It reports whether that is news.
+func (b *belfry) lacks(why string) (news bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.name == BellWAL || b.why == why {
+		return false
+	}
+	b.why = why
+	return true
+}
+
+func (b *belfry) get() (Ringer, Bell, string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.bell, b.name, b.why
+}
+
+func (b *belfry) close() {
+	if b.stop != nil {
+		b.stop()
+		<-b.climbed
+	}
+	if bell, _, _ := b.get(); bell != nil {
+		bell.Close()
+	}
+}
+
+// hang puts up the bell. Which one rings was decided at install: the WAL bell's
+// publication and the trigger that notifies are never there together. So the
+// ladder has one step: from the bell that the database has down to polling.
+func (s *Session) hang(ctx context.Context, schemaOID int64) error {
+	cfg := s.src.cfg
+	notifies, logged := s.installed.bell == string(BellNotify), s.installed.bell == string(BellWAL)
+	switch {
+	case cfg.Bell == BellPoll:
+		return nil
+	case cfg.Bell == BellWAL && !logged:
+		return fmt.Errorf("outbox: %w: the database was installed with bell %s: run lockstep install --bell wal", ErrBellRefused, s.installed.bell)
+	case logged && cfg.Bell != BellNotify && cfg.WAL != nil:
+		return s.climb(ctx)
+	case notifies:
+		if err := s.listenTo(ctx, schemaOID); err != nil {
+			return err
+		}
+		if cfg.WAL != nil && cfg.Bell == BellAuto && s.Bell() == string(BellNotify) {
+			s.belfry.lacks("the database was installed with bell notify (lockstep install --bell wal)")
+		}
+		return nil
+	case logged && cfg.Bell == BellNotify:
+		s.polls(slog.LevelWarn, "the database was installed with bell wal: nothing notifies")
+	case logged:
+		s.polls(slog.LevelWarn, "the database was installed with bell wal, and this program has none (Config.WAL)")
+	default:
+		s.polls(slog.LevelInfo, "the bell is off in this database (lockstep install --bell notify, or wal)")
+	}
+	return nil
+}
+
+// polls notes, and says where it is news, why the session polls.
+func (s *Session) polls(level slog.Level, why string) {
+	why = strings.TrimPrefix(why, "outbox: ")
+	if s.belfry.lacks(why) {
+		s.src.cfg.Logger.Log(context.Background(), level, "polling: "+why)
+	}
+}
+
+// climb hangs the WAL bell. Its slot waits for every transaction in flight, which
+// must not hold up the node: after ProveWithin the session polls until the bell
+// hangs. So it does where the bell is refused, unless it was asked for by name.
+func (s *Session) climb(ctx context.Context) error {
+	climbing, cancel := context.WithCancel(context.Background())
+	s.belfry.stop, s.belfry.climbed = cancel, make(chan struct{})
+	first, told := make(chan error), make(chan struct{})
+	go s.climber(climbing, first, told)
+	err := s.firstTry(ctx, first)
+	close(told)
+	if err != nil {
+		s.belfry.close()
+	}
+	return err
+}
+
+// firstTry waits for what becomes of the first attempt.
+func (s *Session) firstTry(ctx context.Context, first <-chan error) error {
+	cfg := s.src.cfg
+	timer := time.NewTimer(cfg.ProveWithin)
+	defer timer.Stop()
+	select {
+	case err := <-first:
+		if cfg.Bell == BellWAL || !errors.Is(err, ErrBellRefused) {
+			return err
+		}
+		s.polls(slog.LevelWarn, err.Error())
+	case <-timer.C:
+		s.polls(slog.LevelInfo, fmt.Sprintf("the WAL bell is not ready after %s: its slot waits for the transactions that were in flight when it began", cfg.ProveWithin))
+	case <-ctx.Done():
+		return fmt.Errorf("outbox: hang the WAL bell: %w", context.Cause(ctx))
+	}
+	return nil
+}
+
+// climber tries until the bell hangs. It gives the outcome to the first try for
+// as long as that waits.
+func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan struct{}) {
+	defer close(s.belfry.climbed)
+	cfg := s.src.cfg
+	door := Door{Schema: cfg.Schema, Logger: cfg.Logger, Config: func(ctx context.Context) (*pgx.ConnConfig, error) {
+		return s.src.connConfig(ctx, "bell")
+	}}
+	for {
+		bell, err := cfg.WAL.Hang(ctx, door)
+		if err == nil {
+			s.belfry.hang(BellWAL, bell)
+		} else {
+			err = fmt.Errorf("outbox: %w", err)
+		}
+		select {
+		case first <- err:
+		case <-told:
+			switch {
+			case err == nil:
+				cfg.Logger.Info("the WAL bell rings now")
+			case ctx.Err() == nil:
+				s.polls(slog.LevelWarn, err.Error())
+			}
+		}
+		if err == nil || !rest(ctx, cfg.RetryBell) {
+			return
+		}
+	}
+}
+
+// rest reports whether it was left in peace.
+func rest(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Rings tells that there may be something to fetch: a hint. It is never closed.
+func (s *Session) Rings() <-chan struct{} {
+	if bell, _, _ := s.belfry.get(); bell != nil {
+		return bell.Rings()
+	}
+	return nil
+}
+
+// Lost is closed when the bell's connection has ended; with the poll bell it never is.
+func (s *Session) Lost() <-chan struct{} {
+	if bell, _, _ := s.belfry.get(); bell != nil {
+		return bell.Lost()
+	}
+	return nil
+}
+
+// Bell names the doorbell in use. From "poll" it may become "wal" while the
+// session lives.
+func (s *Session) Bell() string {
+	if bell, name, _ := s.belfry.get(); bell != nil {
+		return string(name)
+	}
+	return string(BellPoll)
+}
+
+// WhyBell says why it is not a better one, "" where there is nothing to say.
+func (s *Session) WhyBell() string {
+	_, _, why := s.belfry.get()
+	return why
+}
