@@ -2,12 +2,6 @@ package cache
 
 import "slices"
 
-// superseded is an old version that a pin still needs, filed under that pin.
-type superseded[K comparable, T any] struct {
-	key K
-	n   *node[T]
-}
-
 // collect drops versions that no pin needs: those superseded by what has just been published, and those
 // that were kept for a pin now released. Both lists are in rising order; the last pin is the published
 // number. Every old version that must stay is filed under one pin that needs it and looked at again when
@@ -20,17 +14,18 @@ func (t *Table[K, T]) collect(pins, released []uint64) {
 	for _, num := range released {
 		list := t.waiting[num]
 		delete(t.waiting, num)
-		for _, s := range list {
-			s.n.mark &^= waitingBit
-			t.prune(s.key, pins, true)
+		for _, n := range list {
+			n.mark &^= waitingBit
+			t.prune(n.key, pins, true)
 		}
 	}
+	t.rows.shrink()
 }
 
 // prune unlinks every version of k in whose life no pin lies. Unless deep, it stops at the first version
 // that is filed under a pin: so is then everything below it.
 func (t *Table[K, T]) prune(k K, pins []uint64, deep bool) {
-	head, _ := t.rows.Load(k)
+	head := t.rows.load(k)
 	if head == nil {
 		return
 	}
@@ -41,10 +36,10 @@ func (t *Table[K, T]) prune(k K, pins []uint64, deep bool) {
 		switch {
 		case !needed:
 			newer.next.Store(below)
-			t.drop(k, n, head)
+			t.drop(n, head)
 		case n.mark&waitingBit == 0:
 			n.mark |= waitingBit
-			t.waiting[pin] = append(t.waiting[pin], superseded[K, T]{k, n})
+			t.waiting[pin] = append(t.waiting[pin], n)
 			newer = n
 		case !deep:
 			return
@@ -55,24 +50,24 @@ func (t *Table[K, T]) prune(k K, pins []uint64, deep bool) {
 	}
 	// Absent is absent, with a tombstone at the end of the chain or without.
 	if newer != head && !newer.live() && newer.next.Load() == nil {
-		t.pruneLast(k, head, newer)
+		t.pruneLast(head, newer)
 	}
 	if !head.live() && head.next.Load() == nil {
-		t.rows.Delete(k)
-		t.drop(k, head, nil)
+		t.rows.remove(k)
+		t.drop(head, nil)
 	}
 }
 
 // pruneLast unlinks the last version of a chain, a tombstone that is not the head, and any tombstone that
 // it leaves last.
-func (t *Table[K, T]) pruneLast(k K, head, last *node[T]) {
+func (t *Table[K, T]) pruneLast(head, last *node[K, T]) {
 	for last != head && !last.live() {
 		above := head
 		for above.next.Load() != last {
 			above = above.next.Load()
 		}
 		above.next.Store(nil)
-		t.drop(k, last, head)
+		t.drop(last, head)
 		last = above
 	}
 }

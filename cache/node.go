@@ -31,23 +31,24 @@ const (
 )
 
 // node is one version of a row.
-type node[T any] struct {
-	ver  uint64 // the version's number, and the tombstone bit
-	next atomic.Pointer[node[T]]
+type node[K comparable, T any] struct {
+	next atomic.Pointer[node[K, T]]
 	size uint32 // bytes as accounted, see sizing
 	mark uint32 // the writer's own
+	ver  uint64 // the version's number, and the tombstone bit
+	key  K      // beside the row: a look-up reads ver, key and row
 	row  T
 }
 
 // version is the number without the tombstone bit.
-func (n *node[T]) version() uint64 { return n.ver &^ tombstone }
+func (n *node[K, T]) version() uint64 { return n.ver &^ tombstone }
 
 // live says whether the version is a row and not its absence; a nil node is no row.
-func (n *node[T]) live() bool { return n != nil && n.ver&tombstone == 0 }
+func (n *node[K, T]) live() bool { return n != nil && n.ver&tombstone == 0 }
 
 // walk finds the first version at or below num, nil if there is none. The dead mark has number 0, so a
 // walk that leaves the chain ends there; the caller must compare.
-func (n *node[T]) walk(num uint64) *node[T] {
+func (n *node[K, T]) walk(num uint64) *node[K, T] {
 	for n != nil && n.version() > num {
 		n = n.next.Load()
 	}

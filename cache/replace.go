@@ -27,7 +27,7 @@ func (t *Table[K, T]) Replace(w *Writer, equal func(a, b T) bool) *Replacer[K, T
 // should be aborted then.
 func (r *Replacer[K, T]) Put(k K, row T) error {
 	r.t.mustBelong(r.w)
-	head, _ := r.t.rows.Load(k)
+	head := r.t.rows.load(k)
 	if head.live() {
 		if head.mark&markMask == r.mark {
 			return fmt.Errorf("cache: table %s: key %v is given twice", r.t.name, k)
@@ -44,10 +44,9 @@ func (r *Replacer[K, T]) Put(k K, row T) error {
 // Done stages the absence of every row that was not put.
 func (r *Replacer[K, T]) Done() {
 	r.t.mustBelong(r.w)
-	r.t.rows.RangeRelaxed(func(k K, head *node[T]) bool {
+	for head := range r.t.rows.each {
 		if head.live() && head.mark&markMask != r.mark {
-			r.t.remove(r.w, change[K, T]{key: k, resync: true})
+			r.t.remove(r.w, change[K, T]{key: head.key, resync: true})
 		}
-		return true
-	})
+	}
 }

@@ -40,8 +40,8 @@ func (g *stage[K, T]) touched() bool { return g.scan || len(g.keys) > 0 }
 // eachStaged calls fn for every key that may have a staged version.
 func (t *Table[K, T]) eachStaged(fn func(K)) {
 	if t.stage.scan {
-		t.rows.RangeRelaxed(func(k K, _ *node[T]) bool {
-			fn(k)
+		t.rows.each(func(head *node[K, T]) bool {
+			fn(head.key)
 			return true
 		})
 		return
@@ -89,17 +89,17 @@ func (t *Table[K, T]) unstage(prev *state) {
 		return
 	}
 	t.eachStaged(func(k K) {
-		head, _ := t.rows.Load(k)
+		at, head := t.rows.find(t.rows.hash.of(k), k)
 		if head == nil || head.version() <= prev.num {
 			return
 		}
 		below := head.next.Load()
 		if below == nil {
-			t.rows.Delete(k)
+			t.rows.remove(k)
 		} else {
-			t.rows.Store(k, below)
+			at.set(below)
 		}
-		t.drop(k, head, below)
+		t.drop(head, below)
 	})
 	t.len, t.bytes = prev.rows[t.id], prev.sizes[t.id]
 	t.stage.reset()

@@ -11,12 +11,14 @@ const verifyLimit = 256
 // verify panics if the table breaks an invariant of node.go or index.go, or miscounts. It runs with the
 // writer's lock held and nothing staged, where invariants are on.
 func (t *Table[K, T]) verify(pins []uint64) {
-	if t.rows.Size() > verifyLimit {
+	if t.rows.len > verifyLimit {
 		return
 	}
 	rows, bytes, held := 0, int64(0), int64(0)
-	for k, head := range t.rows.AllRelaxed() {
-		t.verifyChain(k, head, pins)
+	keys := 0
+	for head := range t.rows.each {
+		keys++
+		t.verifyChain(head.key, head, pins)
 		if head.live() {
 			rows, bytes = rows+1, bytes+int64(head.size)
 		}
@@ -24,6 +26,7 @@ func (t *Table[K, T]) verify(pins []uint64) {
 			held += int64(n.size)
 		}
 	}
+	t.assertf(keys == t.rows.len, "%d keys, counted %d", keys, t.rows.len)
 	st := t.store.Load().cur.Load()
 	t.assertf(rows == t.len && rows == st.rows[t.id], "%d rows, counted %d", rows, t.len)
 	t.assertf(bytes == t.bytes && bytes == st.sizes[t.id], "%d bytes of rows, counted %d", bytes, t.bytes)
@@ -37,7 +40,7 @@ func (t *Table[K, T]) verify(pins []uint64) {
 	}
 }
 
-func (t *Table[K, T]) verifyChain(k K, head *node[T], pins []uint64) {
+func (t *Table[K, T]) verifyChain(k K, head *node[K, T], pins []uint64) {
 	published := pins[len(pins)-1]
 	t.assertf(head.version() <= published, "key %v: version %d is not published", k, head.version())
 	last := head
@@ -59,10 +62,10 @@ func (x *Index[IK, K, T]) verify() {
 		k  K
 	}
 	want := make(map[candidate]bool)
-	for k, head := range x.t.rows.AllRelaxed() {
+	for head := range x.t.rows.each {
 		for n := head; n != nil; n = n.next.Load() {
 			if n.live() {
-				want[candidate{x.fn(n.row), k}] = true
+				want[candidate{x.fn(n.row), n.key}] = true
 			}
 		}
 	}

@@ -98,16 +98,15 @@ func (t *Table[K, T]) Delete(w *Writer, o Origin, k K) {
 // Clear stages the absence of every row, one Delete each.
 func (t *Table[K, T]) Clear(w *Writer, o Origin) {
 	t.mustBelong(w)
-	t.rows.RangeRelaxed(func(k K, _ *node[T]) bool {
-		t.remove(w, change[K, T]{key: k, origin: o})
-		return true
-	})
+	for head := range t.rows.each {
+		t.remove(w, change[K, T]{key: head.key, origin: o})
+	}
 }
 
 // Lookup returns the row of key k as the writer sees it, with what it has staged.
 func (t *Table[K, T]) Lookup(w *Writer, k K) (T, bool) {
 	t.mustBelong(w)
-	if head, _ := t.rows.Load(k); head.live() {
+	if head := t.rows.load(k); head.live() {
 		return head.row, true
 	}
 	var none T
@@ -123,29 +122,36 @@ func (t *Table[K, T]) mustBelong(w *Writer) {
 
 // put stages a row and records the change c, of which key, origin and resync are given.
 func (t *Table[K, T]) put(w *Writer, c change[K, T], row T, mark uint32) {
-	n := &node[T]{ver: w.num, mark: mark, row: row}
-	n.size = t.size.of(c.key, &n.row)
-	t.fingerprint(c.key, n)
-	c.old, c.new = t.link(w, c.key, n), n
+	t.add(w, c, &node[K, T]{ver: w.num, mark: mark, key: c.key, row: row})
+}
+
+// add stages a version that is a row and records the change c.
+func (t *Table[K, T]) add(w *Writer, c change[K, T], n *node[K, T]) {
+	n.size = t.size.of(n)
+	t.fingerprint(n)
+	h := t.rows.hash.of(n.key)
+	at, head := t.rows.find(h, n.key)
+	c.old, c.new = t.link(w, n, head, h, at), n
 	t.account(w, c.old, n)
 	t.record(w, c)
 }
 
 // remove stages a tombstone and records the change c, if the writer sees a row.
 func (t *Table[K, T]) remove(w *Writer, c change[K, T]) {
-	if head, _ := t.rows.Load(c.key); !head.live() {
+	h := t.rows.hash.of(c.key)
+	at, head := t.rows.find(h, c.key)
+	if !head.live() {
 		return
 	}
-	n := &node[T]{ver: w.num | tombstone, size: t.size.fixed}
-	c.old = t.link(w, c.key, n)
+	n := &node[K, T]{ver: w.num | tombstone, size: t.size.fixed, key: c.key}
+	c.old = t.link(w, n, head, h, at)
 	t.account(w, c.old, nil)
 	t.record(w, c)
 }
 
-// link makes n the newest version of k and returns the row it takes the place of, nil if there was none. A
-// version staged before by this writer is replaced: nobody can have seen it.
-func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
-	head, _ := t.rows.Load(k)
+// link makes n the newest version of its key, above head, which was found at a place, and returns the row it takes the
+// place of, nil if there was none. A version staged before by this writer is replaced: nobody can have seen it.
+func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place[K, T]) (old *node[K, T]) {
 	below, again := head, head != nil && head.version() == w.num
 	if again {
 		below = head.next.Load()
@@ -153,13 +159,17 @@ func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
 	n.next.Store(below)
 	t.held.Add(int64(n.size))
 	for _, x := range t.indexes {
-		x.add(k, n, head)
+		x.add(n, head)
 	}
-	t.rows.Store(k, n)
-	if again {
-		t.drop(k, head, n)
+	if head != nil {
+		at.set(n)
 	} else {
-		t.stage.touch(k, t.scanAfter+t.len/8)
+		t.rows.insert(hash, n)
+	}
+	if again {
+		t.drop(head, n)
+	} else {
+		t.stage.touch(n.key, t.scanAfter+t.len/8)
 	}
 	t.stage.dirty = t.stage.dirty || below != nil || !n.live()
 	if head.live() {
@@ -169,17 +179,17 @@ func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
 }
 
 // drop forgets a version that has just been unlinked from the chain that begins at head.
-func (t *Table[K, T]) drop(k K, gone, head *node[T]) {
+func (t *Table[K, T]) drop(gone, head *node[K, T]) {
 	gone.next.Store(t.dead)
 	t.held.Add(-int64(gone.size))
-	t.checkFingerprint(k, gone, true)
+	t.checkFingerprint(gone, true)
 	for _, x := range t.indexes {
-		x.drop(k, gone, head)
+		x.drop(gone, head)
 	}
 }
 
 // account moves the writer's counters from one row to another; nil is no row.
-func (t *Table[K, T]) account(w *Writer, from, to *node[T]) {
+func (t *Table[K, T]) account(w *Writer, from, to *node[K, T]) {
 	var d int64
 	if from != nil {
 		t.len--
