@@ -12,6 +12,7 @@ type keyHash[K comparable] struct {
 	seed    maphash.Seed
 	number  uint64 // the seed of integers
 	integer bool
+	other   func(K) uint64 // instead, for tests; nil
 }
 
 func newKeyHash[K comparable]() keyHash[K] {
@@ -29,6 +30,9 @@ func newKeyHash[K comparable]() keyHash[K] {
 // fraction of its time.
 func (h *keyHash[K]) of(k K) uint64 {
 	if !h.integer {
+		if h.other != nil {
+			return h.other(k)
+		}
 		return maphash.Comparable(h.seed, k)
 	}
 	hi, lo := bits.Mul64(h.number^integer(k), 0x2d358dccaa6c78a5)

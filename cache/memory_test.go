@@ -159,7 +159,7 @@ func TestBytesFollowWhatRowsLeadTo(t *testing.T) {
 	base := tab.size.of(&node[string, wide]{})
 	for what, c := range map[string]struct {
 		row      wide
-		min, max uint32
+		min, max int64
 	}{
 		"string":           {wide{S: kb}, 1000, 1100},
 		"bytes":            {wide{B: make([]byte, 10, 1000)}, 1000, 1100},
@@ -186,7 +186,7 @@ func TestBytesFollowWhatRowsLeadTo(t *testing.T) {
 		t.Errorf("staged: table %d, store %d, writer %d bytes", tab.Bytes(), s.Bytes(), w.Bytes())
 	}
 	tab.Put(w, Origin{}, "a", wide{})
-	if tab.Bytes() != int64(tab.size.of(&node[string, wide]{key: "a"})) || w.Bytes() != tab.Bytes() {
+	if tab.Bytes() != tab.size.of(&node[string, wide]{key: "a"}) || w.Bytes() != tab.Bytes() {
 		t.Errorf("replaced: table %d, writer %d bytes", tab.Bytes(), w.Bytes())
 	}
 	w.Abort()

@@ -1,9 +1,6 @@
 package cache
 
-import (
-	"math"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // How a row's versions are kept. Only the writer changes chains; readers walk them without a lock.
 //
@@ -23,20 +20,12 @@ import (
 // tombstone is the bit of a version number that says: from here on there is no row.
 const tombstone = 1 << 63
 
-// waitingBit marks a superseded version that some pin still needs and whose key waits for that pin's end;
-// the other bits of mark are the number of the Replace that last named the row.
-const (
-	waitingBit = 1 << 31
-	markMask   = waitingBit - 1
-)
-
-// node is one version of a row.
+// node is one version of a row. It holds what readers need and no more: whatever else the writer wants to know of a
+// version it keeps elsewhere or finds out again, so that a row lies on as few cache lines as can be.
 type node[K comparable, T any] struct {
 	next atomic.Pointer[node[K, T]]
-	size uint32 // bytes as accounted, see sizing
-	mark uint32 // the writer's own
 	ver  uint64 // the version's number, and the tombstone bit
-	key  K      // beside the row: a look-up reads ver, key and row
+	key  K
 	row  T
 }
 
@@ -53,9 +42,4 @@ func (n *node[K, T]) walk(num uint64) *node[K, T] {
 		n = n.next.Load()
 	}
 	return n
-}
-
-// clampSize makes a size fit a node; a row of more than 4 GiB counts as 4 GiB.
-func clampSize(n int64) uint32 {
-	return uint32(min(n, math.MaxUint32))
 }

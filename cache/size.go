@@ -10,8 +10,8 @@ import (
 // sizing estimates what a version of a row takes. It is built once per table by looking at the types: a
 // type without strings, slices, maps and pointers costs nothing to measure.
 type sizing[K comparable, T any] struct {
-	fixed    uint32 // of a version whose key and row lead nowhere
-	key, row sizer  // of what they lead to; nil for nothing
+	fixed    int64 // of a version whose key and row lead nowhere
+	key, row sizer // of what they lead to; nil for nothing
 }
 
 // bucketShare is what a key takes of the map's buckets: 64 bytes hold 5 when it is full, and half of that just
@@ -20,25 +20,23 @@ const bucketShare = 20
 
 func newSizing[K comparable, T any]() sizing[K, T] {
 	return sizing[K, T]{
-		fixed: clampSize(allocated(unsafe.Sizeof(node[K, T]{})) + bucketShare),
+		fixed: allocated(unsafe.Sizeof(node[K, T]{})) + bucketShare,
 		key:   sizerOf(reflect.TypeFor[K]()),
 		row:   sizerOf(reflect.TypeFor[T]()),
 	}
 }
 
-// of is the size of a version that is a row.
-func (z *sizing[K, T]) of(n *node[K, T]) uint32 {
-	if z.key == nil && z.row == nil {
-		return z.fixed
-	}
-	size := int64(z.fixed)
+// of is the size of a version. It is asked when the version comes and again when it goes: the same, as long as
+// nobody changes what was put.
+func (z *sizing[K, T]) of(n *node[K, T]) int64 {
+	size := z.fixed
 	if z.key != nil {
 		size += z.key(unsafe.Pointer(&n.key), maxDepth)
 	}
-	if z.row != nil {
+	if z.row != nil && n.live() {
 		size += z.row(unsafe.Pointer(&n.row), maxDepth)
 	}
-	return clampSize(size)
+	return size
 }
 
 // allocated rounds a size up as the allocator does, roughly: its classes are 16 bytes apart at first, then

@@ -30,7 +30,7 @@ type Table[K comparable, T any] struct {
 	bytes     int64 // of these rows
 	stage     stage[K, T]
 	waiting   map[uint64][]*node[K, T] // old versions, by a pin that still needs them
-	replaced  uint32                   // number of the newest Replace
+	build     *build[K, T]             // what a Replace of an empty table has brought; nil for none
 	sums      map[*node[K, T]]uint64   // what each version looked like when it was put; nil unless DetectMutation
 	scanAfter int                      // staged keys that are listed before a scan is cheaper
 }
@@ -192,5 +192,7 @@ func (t *Table[K, T]) attach(s *Store, id int) bool {
 
 // detach undoes attach.
 func (t *Table[K, T]) detach() { t.store.Store(nil) }
+
+func (t *Table[K, T]) replacing() bool { return t.build != nil }
 
 func (t *Table[K, T]) counts() (int, int64) { return t.len, t.bytes }

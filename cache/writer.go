@@ -32,10 +32,15 @@ func (w *Writer) Bytes() int64 {
 
 // Publish makes everything staged visible in one step across all tables, wakes the subscribers and returns
 // the new revision. The meta given is what [View.Meta] and [Tx].Meta return for this version. Publishing
-// an ended writer panics.
+// an ended writer panics, and so does publishing before a Replace of an empty table is Done.
 func (w *Writer) Publish(meta any) uint64 {
 	w.mustBeOpen()
 	s := w.s
+	for _, t := range s.tables {
+		if t.replacing() {
+			panic("cache: Publish before a Replace of table " + t.Name() + " is Done")
+		}
+	}
 	prev := s.cur.Load()
 	s.cur.Store(s.newState(w.num, meta))
 	s.old = append(s.old, prev)
@@ -86,7 +91,7 @@ func (w *Writer) mustBeOpen() {
 // changed by anybody.
 func (t *Table[K, T]) Put(w *Writer, o Origin, k K, row T) {
 	t.mustBelong(w)
-	t.put(w, change[K, T]{key: k, origin: o}, row, 0)
+	t.put(w, change[K, T]{key: k, origin: o}, &node[K, T]{ver: w.num, key: k, row: row})
 }
 
 // Delete stages the absence of key k. A key that the writer does not see is left alone.
@@ -120,14 +125,8 @@ func (t *Table[K, T]) mustBelong(w *Writer) {
 	}
 }
 
-// put stages a row and records the change c, of which key, origin and resync are given.
-func (t *Table[K, T]) put(w *Writer, c change[K, T], row T, mark uint32) {
-	t.add(w, c, &node[K, T]{ver: w.num, mark: mark, key: c.key, row: row})
-}
-
-// add stages a version that is a row and records the change c.
-func (t *Table[K, T]) add(w *Writer, c change[K, T], n *node[K, T]) {
-	n.size = t.size.of(n)
+// put stages a version that is a row and records the change c, of which key, origin and resync are given.
+func (t *Table[K, T]) put(w *Writer, c change[K, T], n *node[K, T]) {
 	t.fingerprint(n)
 	h := t.rows.hash.of(n.key)
 	at, head := t.rows.find(h, n.key)
@@ -143,7 +142,7 @@ func (t *Table[K, T]) remove(w *Writer, c change[K, T]) {
 	if !head.live() {
 		return
 	}
-	n := &node[K, T]{ver: w.num | tombstone, size: t.size.fixed, key: c.key}
+	n := &node[K, T]{ver: w.num | tombstone, key: c.key}
 	c.old = t.link(w, n, head, h, at)
 	t.account(w, c.old, nil)
 	t.record(w, c)
@@ -157,7 +156,7 @@ func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place
 		below = head.next.Load()
 	}
 	n.next.Store(below)
-	t.held.Add(int64(n.size))
+	t.held.Add(t.size.of(n))
 	for _, x := range t.indexes {
 		x.add(n, head)
 	}
@@ -169,7 +168,7 @@ func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place
 	if again {
 		t.drop(head, n)
 	} else {
-		t.stage.touch(n.key, t.scanAfter+t.len/8)
+		t.stage.touch(n.key, t.scanLimit())
 	}
 	t.stage.dirty = t.stage.dirty || below != nil || !n.live()
 	if head.live() {
@@ -181,7 +180,7 @@ func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place
 // drop forgets a version that has just been unlinked from the chain that begins at head.
 func (t *Table[K, T]) drop(gone, head *node[K, T]) {
 	gone.next.Store(t.dead)
-	t.held.Add(-int64(gone.size))
+	t.held.Add(-t.size.of(gone))
 	t.checkFingerprint(gone, true)
 	for _, x := range t.indexes {
 		x.drop(gone, head)
@@ -190,15 +189,16 @@ func (t *Table[K, T]) drop(gone, head *node[K, T]) {
 
 // account moves the writer's counters from one row to another; nil is no row.
 func (t *Table[K, T]) account(w *Writer, from, to *node[K, T]) {
-	var d int64
 	if from != nil {
-		t.len--
-		d -= int64(from.size)
+		t.count(w, -1, -t.size.of(from))
 	}
 	if to != nil {
-		t.len++
-		d += int64(to.size)
+		t.count(w, 1, t.size.of(to))
 	}
-	t.bytes += d
-	w.s.bytes += d
+}
+
+func (t *Table[K, T]) count(w *Writer, rows int, bytes int64) {
+	t.len += rows
+	t.bytes += bytes
+	w.s.bytes += bytes
 }
