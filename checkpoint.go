@@ -84,23 +84,23 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 			}
 			return dst, err
 		},
-		Decode: func(src []byte) (T, error) { return t.decodeBy(decode, src) },
+		Decode: func(src []byte, into *T) error { return t.decodeBy(decode, src, into) },
 	}, nil
 }
 
-func (t *Table[K, T]) decodeBy(c *rowmap.Coder, src []byte) (v T, err error) {
+func (t *Table[K, T]) decodeBy(c *rowmap.Coder, src []byte, into *T) error {
 	row, err := c.Row(src)
 	if err != nil {
-		return v, err //nolint:wrapcheck // the caller names the table
+		return err //nolint:wrapcheck // the caller names the table
 	}
-	return t.scan()(row)
+	return t.scan(row, into)
 }
 
 // comesBack makes sure that the encoded row is read as the row that it was. Of
 // a type's own methods, and of some types of pgx, that cannot be told beforehand.
 func (t *Table[K, T]) comesBack(c *rowmap.Coder, src []byte, row T) error {
-	again, err := t.decodeBy(c, src)
-	if err != nil {
+	var again T
+	if err := t.decodeBy(c, src, &again); err != nil {
 		return fmt.Errorf("it is not read back: %w", err)
 	}
 	if !rowmap.Identical(&row, &again) {
@@ -114,7 +114,7 @@ func (t *Table[K, T]) documentCodec() replay.Codec[T] {
 	return replay.Codec[T]{
 		Shape:  fmt.Sprintf("document, key %q", t.keyColumns()),
 		Encode: func(dst []byte, row T) ([]byte, error) { return append(dst, any(row).(json.RawMessage)...), nil },
-		Decode: func(src []byte) (T, error) { return t.row(document{src}) },
+		Decode: func(src []byte, into *T) error { return t.scan(document{src}, into) },
 	}
 }
 

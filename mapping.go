@@ -67,7 +67,7 @@ func (t *Table[K, T]) pick(have []outbox.ColumnInfo) ([]string, error) {
 
 // bind ties the table to the log, and to checkpoints if there are to be any.
 func (t *Table[K, T]) bind(eq *comparer, checkpoints bool) replay.Table {
-	b := &replay.Binding[K, T]{Table: t.cache.Load(), Key: t.key, Row: t.scan()}
+	b := &replay.Binding[K, T]{Table: t.cache.Load(), Key: t.key, Row: t.scan}
 	switch {
 	case t.same != nil:
 		b.Equal = t.same

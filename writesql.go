@@ -176,7 +176,10 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 	if err != nil {
 		return fmt.Errorf("read the row: %w", err)
 	}
-	old, err := pgx.CollectExactlyOneRow(rows, t.scan())
+	old, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (v T, err error) {
+		err = t.scan(row, &v)
+		return v, err
+	})
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return ErrNoRow
@@ -210,13 +213,11 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 	return err
 }
 
-// scan is the row function.
-func (t *Table[K, T]) scan() func(pgx.CollectableRow) (T, error) {
-	if t.row != nil {
-		return t.row
+// scan reads a row into a zero T.
+func (t *Table[K, T]) scan(row pgx.CollectableRow, into *T) (err error) {
+	if t.row == nil {
+		return t.mapping.Scan(row, into)
 	}
-	return func(row pgx.CollectableRow) (v T, err error) {
-		err = t.mapping.Scan(row, &v)
-		return v, err
-	}
+	*into, err = t.row(row)
+	return err
 }

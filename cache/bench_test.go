@@ -96,7 +96,9 @@ func BenchmarkLoad(b *testing.B) {
 				b.Fatal(err)
 			}
 		}
-		r.Done()
+		if err := r.Done(); err != nil {
+			b.Fatal(err)
+		}
 		w.Publish(nil)
 	}
 	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(benchRows/10), "ns/row")

@@ -44,7 +44,7 @@ type Change[K comparable, T any] struct {
 // change is a change in the log. It holds versions instead of rows: the new one is in the table anyway.
 type change[K comparable, T any] struct {
 	key      K
-	old, new *node[T] // nil: no row
+	old, new *node[K, T] // nil: no row
 	origin   Origin
 	order    uint32 // among all changes of the cut, across tables
 	resync   bool
@@ -162,8 +162,8 @@ func (f *follower[K, T]) rows() (more bool) {
 	defer st.unpin()
 	f.seen = st.num
 	more = true
-	f.t.each(st.num, func(k K, n *node[T]) bool {
-		more = f.give(Change[K, T]{Op: Current, Key: k, New: n.row, Revision: n.ver})
+	f.t.each(st.num, func(n *node[K, T]) bool {
+		more = f.give(Change[K, T]{Op: Current, Key: n.key, New: n.row, Revision: n.ver})
 		return more
 	})
 	return more

@@ -64,7 +64,7 @@ func TestASubscriberGetsCurrentRowsThenEveryChangeAsItWasMade(t *testing.T) {
 	if err := r.Put("b", note{"2"}); err != nil {
 		t.Fatal(err)
 	}
-	r.Done()
+	done(t, r)
 	w.Publish(nil)
 	got := pull(t, next, 2)
 	slices.Sort(got)

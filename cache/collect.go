@@ -2,78 +2,80 @@ package cache
 
 import "slices"
 
-// superseded is an old version that a pin still needs, filed under that pin.
-type superseded[K comparable, T any] struct {
-	key K
-	n   *node[T]
-}
-
 // collect drops versions that no pin needs: those superseded by what has just been published, and those
 // that were kept for a pin now released. Both lists are in rising order; the last pin is the published
 // number. Every old version that must stay is filed under one pin that needs it and looked at again when
 // that pin goes, so the work is in proportion to what changed and not to what is held.
 func (t *Table[K, T]) collect(pins, released []uint64) {
 	if t.stage.dirty {
-		t.eachStaged(func(k K) { t.prune(k, pins, false) })
+		published := pins[len(pins)-1]
+		t.eachStaged(func(head *node[K, T]) {
+			if head.version() != published { // met by a scan
+				return
+			}
+			// What lies below the version in second place was superseded, and filed, before.
+			if n := head.next.Load(); n != nil {
+				t.retire(pins, head, head, n)
+			}
+			if !head.live() {
+				t.trim(head)
+			}
+		})
 	}
 	t.stage.reset()
 	for _, num := range released {
 		list := t.waiting[num]
 		delete(t.waiting, num)
-		for _, s := range list {
-			s.n.mark &^= waitingBit
-			t.prune(s.key, pins, true)
+		for _, n := range list {
+			t.release(pins, n)
 		}
 	}
+	t.rows.shrink()
 }
 
-// prune unlinks every version of k in whose life no pin lies. Unless deep, it stops at the first version
-// that is filed under a pin: so is then everything below it.
-func (t *Table[K, T]) prune(k K, pins []uint64, deep bool) {
-	head, _ := t.rows.Load(k)
-	if head == nil {
+// release looks again at a version that a pin has needed which is no more.
+func (t *Table[K, T]) release(pins []uint64, n *node[K, T]) {
+	if n.next.Load() == t.dead { // a tombstone that trim has unlinked
 		return
 	}
+	head := t.rows.load(n.key)
 	newer := head
-	for n := newer.next.Load(); n != nil; {
-		below := n.next.Load()
-		pin, needed := pinIn(pins, n.version(), newer.version())
-		switch {
-		case !needed:
-			newer.next.Store(below)
-			t.drop(k, n, head)
-		case n.mark&waitingBit == 0:
-			n.mark |= waitingBit
-			t.waiting[pin] = append(t.waiting[pin], superseded[K, T]{k, n})
-			newer = n
-		case !deep:
-			return
-		default:
-			newer = n
-		}
-		n = below
+	for newer.next.Load() != n {
+		newer = newer.next.Load()
 	}
-	// Absent is absent, with a tombstone at the end of the chain or without.
-	if newer != head && !newer.live() && newer.next.Load() == nil {
-		t.pruneLast(k, head, newer)
-	}
-	if !head.live() && head.next.Load() == nil {
-		t.rows.Delete(k)
-		t.drop(k, head, nil)
-	}
+	t.retire(pins, head, newer, n)
+	t.trim(head)
 }
 
-// pruneLast unlinks the last version of a chain, a tombstone that is not the head, and any tombstone that
-// it leaves last.
-func (t *Table[K, T]) pruneLast(k K, head, last *node[T]) {
-	for last != head && !last.live() {
-		above := head
-		for above.next.Load() != last {
-			above = above.next.Load()
+// retire files n, the version below newer in the chain that begins at head, under the pin that needs it, or
+// unlinks it if none does. It is the newest such pin: as long as that one stands, n need not be looked at.
+func (t *Table[K, T]) retire(pins []uint64, head, newer, n *node[K, T]) {
+	if pin, needed := pinIn(pins, n.version(), newer.version()); needed {
+		t.waiting[pin] = append(t.waiting[pin], n)
+		return
+	}
+	newer.next.Store(n.next.Load())
+	t.drop(n, head)
+}
+
+// trim unlinks the tombstones at the end of a chain: absent is absent, with a tombstone or without. A key of
+// which nothing else is left leaves the map.
+func (t *Table[K, T]) trim(head *node[K, T]) {
+	for {
+		above, last := head, head
+		for n := last.next.Load(); n != nil; n = n.next.Load() {
+			above, last = last, n
+		}
+		switch {
+		case last.live():
+			return
+		case last == head:
+			t.rows.remove(head.key)
+			t.drop(head, nil)
+			return
 		}
 		above.next.Store(nil)
-		t.drop(k, last, head)
-		last = above
+		t.drop(last, head)
 	}
 }
 

@@ -87,7 +87,9 @@ func (b *bank) round(r *rand.Rand) {
 				panic("twice")
 			}
 		}
-		rep.Done()
+		if rep.Done() != nil {
+			panic("not done")
+		}
 	}
 	now, _ := b.clock.Lookup(w, "now")
 	b.clock.Put(w, Origin{Xid: 1}, "now", now+1)

@@ -20,7 +20,7 @@
 //
 // # What it costs
 //
-// A row takes its own bytes and its key's, about 24 bytes of version header and about 40 of the map; a
+// A row takes its own bytes and its key's, 16 bytes of version header and 13 to 26 of the map (16 after a load); a
 // version that has been superseded is kept only as long as a view stands inside its lifetime. Bytes as
 // [Table.Bytes] reports them are an estimate built from the row's type, explained there.
 package cache

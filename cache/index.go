@@ -24,8 +24,8 @@ type Index[IK comparable, K comparable, T any] struct {
 
 // anyIndex is an Index of any index key.
 type anyIndex[K comparable, T any] interface {
-	add(k K, n, above *node[T])
-	drop(k K, gone, head *node[T])
+	add(n, above *node[K, T])
+	drop(gone, head *node[K, T])
 	verify()
 }
 
@@ -44,9 +44,9 @@ func NewIndex[IK comparable, K comparable, T any](t *Table[K, T], fn func(T) IK)
 	if s := t.store.Load(); s != nil {
 		s.writing.Lock()
 		defer s.writing.Unlock()
-		t.rows.RangeRelaxed(func(k K, head *node[T]) bool {
+		t.rows.each(func(head *node[K, T]) bool {
 			for n := head; n != nil; n = n.next.Load() {
-				x.add(k, n, nil)
+				x.add(n, nil)
 			}
 			return true
 		})
@@ -65,7 +65,7 @@ func (x *Index[IK, K, T]) All(ik IK) iter.Seq2[K, T] {
 		}
 		st := s.pin()
 		defer st.unpin()
-		x.each(st.num, ik, func(k K, n *node[T]) bool { return yield(k, n.row) })
+		x.each(st.num, ik, func(n *node[K, T]) bool { return yield(n.key, n.row) })
 	}
 }
 
@@ -93,9 +93,9 @@ type IndexView[IK comparable, K comparable, T any] struct {
 func (xv IndexView[IK, K, T]) All(ik IK) iter.Seq2[K, T] {
 	return func(yield func(K, T) bool) {
 		st := xv.v.open()
-		xv.x.each(st.num, ik, func(k K, n *node[T]) bool {
+		xv.x.each(st.num, ik, func(n *node[K, T]) bool {
 			xv.v.open() // closed in the loop: the rest of the rows may be gone
-			return yield(k, n.row)
+			return yield(n.key, n.row)
 		})
 	}
 }
@@ -109,20 +109,20 @@ func (xv IndexView[IK, K, T]) Len(ik IK) (n int) {
 }
 
 // each calls fn for every row that has index key ik at a pinned number.
-func (x *Index[IK, K, T]) each(num uint64, ik IK, fn func(K, *node[T]) bool) {
+func (x *Index[IK, K, T]) each(num uint64, ik IK, fn func(*node[K, T]) bool) {
 	set, ok := x.sets.Load(ik)
 	if !ok {
 		return
 	}
 	set.each(func(k K) bool {
 		n := x.t.at(k, num)
-		return n == nil || x.fn(n.row) != ik || fn(k, n)
+		return n == nil || x.fn(n.row) != ik || fn(n)
 	})
 }
 
-// add makes k a candidate for the index key of version n, which is about to be linked. If the version in
-// its place has the same one, k is a candidate already.
-func (x *Index[IK, K, T]) add(k K, n, above *node[T]) {
+// add makes the key a candidate for the index key of version n, which is about to be linked. If the version in
+// its place has the same one, it is one already.
+func (x *Index[IK, K, T]) add(n, above *node[K, T]) {
 	if !n.live() {
 		return
 	}
@@ -131,7 +131,7 @@ func (x *Index[IK, K, T]) add(k K, n, above *node[T]) {
 		return
 	}
 	set, _ := x.sets.Load(ik)
-	next, added := set.with(k)
+	next, added := set.with(n.key)
 	switch {
 	case next != set:
 		x.sets.Store(ik, next)
@@ -141,9 +141,9 @@ func (x *Index[IK, K, T]) add(k K, n, above *node[T]) {
 	}
 }
 
-// drop takes k from the candidates for the index key of a version that has been unlinked, unless another
+// drop takes the key from the candidates for the index key of a version that has been unlinked, unless another
 // version in the chain has the same one.
-func (x *Index[IK, K, T]) drop(k K, gone, head *node[T]) {
+func (x *Index[IK, K, T]) drop(gone, head *node[K, T]) {
 	if !gone.live() {
 		return
 	}
@@ -158,7 +158,7 @@ func (x *Index[IK, K, T]) drop(k K, gone, head *node[T]) {
 		return
 	}
 	was := x.cost.of(set) // now: a large set changes in place
-	next, removed := set.without(k)
+	next, removed := set.without(gone.key)
 	switch {
 	case next == nil:
 		x.sets.Delete(ik)

@@ -89,12 +89,23 @@ type keySetCost[K comparable] struct {
 	inMap  int64 // of a key in a map
 }
 
+// xsyncShare is what a key takes of the buckets of an xsync.Map: 64 bytes hold 5 entries at up to three quarters of
+// their number, and half of that just after the map has grown.
+const xsyncShare = 24
+
+// entrySize is what an xsync.Map takes for a key and the pointer that it leads to.
+func entrySize[K comparable]() int64 {
+	var k K
+	const pointer = unsafe.Sizeof(uintptr(0))
+	return allocated((unsafe.Sizeof(k)+pointer-1)&^(pointer-1) + pointer)
+}
+
 func newKeySetCost[IK comparable, K comparable]() keySetCost[K] {
 	var k K
 	return keySetCost[K]{
-		header: allocated(unsafe.Sizeof(keySet[K]{})) + entrySize[IK]() + bucketShare,
+		header: allocated(unsafe.Sizeof(keySet[K]{})) + entrySize[IK]() + xsyncShare,
 		inFew:  int64(unsafe.Sizeof(k)),
-		inMap:  allocated(unsafe.Sizeof(k)) + bucketShare,
+		inMap:  allocated(unsafe.Sizeof(k)) + xsyncShare,
 	}
 }
 

@@ -70,7 +70,7 @@ func TestALongViewDoesNotKeepWhatItCannotSee(t *testing.T) {
 		put(s, tab, pairs...)
 	}
 	versions := func() (n int) {
-		for _, head := range tab.rows.AllRelaxed() {
+		for head := range tab.rows.each {
 			for v := head; v != nil; v = v.next.Load() {
 				n++
 			}
@@ -116,7 +116,7 @@ func TestAnUnlinkedVersionLeadsNowhere(t *testing.T) {
 	put(s, tab, "a", "1")
 	v := s.OpenView()
 	put(s, tab, "a", "2")
-	second, _ := tab.rows.Load("a")
+	second := tab.rows.load("a")
 	if second.next.Load() == nil {
 		t.Fatal("the view's version is gone")
 	}
@@ -156,10 +156,10 @@ func TestBytesFollowWhatRowsLeadTo(t *testing.T) {
 		t.Fatal(err)
 	}
 	kb := strings.Repeat("x", 1000)
-	base := tab.size.of("", &wide{})
+	base := tab.size.of(&node[string, wide]{})
 	for what, c := range map[string]struct {
 		row      wide
-		min, max uint32
+		min, max int64
 	}{
 		"string":           {wide{S: kb}, 1000, 1100},
 		"bytes":            {wide{B: make([]byte, 10, 1000)}, 1000, 1100},
@@ -173,11 +173,11 @@ func TestBytesFollowWhatRowsLeadTo(t *testing.T) {
 		"cycle":            {wide{Loop: cycle}, 16, 16 * maxDepth},
 		"func":             {wide{F: func() {}}, 0, 0},
 	} {
-		if got := tab.size.of("", &c.row) - base; got < c.min || got > c.max {
+		if got := tab.size.of(&node[string, wide]{row: c.row}) - base; got < c.min || got > c.max {
 			t.Errorf("%s: %d bytes more, want %d to %d", what, got, c.min, c.max)
 		}
 	}
-	if got := tab.size.of(kb, &wide{}) - base; got < 1000 || got > 1100 {
+	if got := tab.size.of(&node[string, wide]{key: kb}) - base; got < 1000 || got > 1100 {
 		t.Errorf("key: %d bytes more", got)
 	}
 	w := s.Begin()
@@ -186,7 +186,7 @@ func TestBytesFollowWhatRowsLeadTo(t *testing.T) {
 		t.Errorf("staged: table %d, store %d, writer %d bytes", tab.Bytes(), s.Bytes(), w.Bytes())
 	}
 	tab.Put(w, Origin{}, "a", wide{})
-	if tab.Bytes() != int64(tab.size.of("a", &wide{})) || w.Bytes() != tab.Bytes() {
+	if tab.Bytes() != tab.size.of(&node[string, wide]{key: "a"}) || w.Bytes() != tab.Bytes() {
 		t.Errorf("replaced: table %d, writer %d bytes", tab.Bytes(), w.Bytes())
 	}
 	w.Abort()

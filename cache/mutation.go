@@ -8,21 +8,15 @@ import (
 	"reflect"
 )
 
-// fingerprint is what a row looked like when it was put.
-type fingerprint[K comparable] struct {
-	key K
-	sum uint64
-}
-
 // fingerprint remembers the content of a new version, if mutations shall be detected.
-func (t *Table[K, T]) fingerprint(k K, n *node[T]) {
+func (t *Table[K, T]) fingerprint(n *node[K, T]) {
 	if t.sums != nil {
-		t.sums[n] = fingerprint[K]{k, deepHash(&n.row)}
+		t.sums[n] = deepHash(&n.row)
 	}
 }
 
 // checkFingerprint reports a version whose content is no longer what was put, once.
-func (t *Table[K, T]) checkFingerprint(k K, n *node[T], forget bool) {
+func (t *Table[K, T]) checkFingerprint(n *node[K, T], forget bool) {
 	was, ok := t.sums[n]
 	if !ok {
 		return
@@ -30,18 +24,18 @@ func (t *Table[K, T]) checkFingerprint(k K, n *node[T], forget bool) {
 	now := deepHash(&n.row)
 	if forget {
 		delete(t.sums, n)
-	} else if now != was.sum {
-		t.sums[n] = fingerprint[K]{k, now}
+	} else if now != was {
+		t.sums[n] = now
 	}
-	if now != was.sum {
-		t.store.Load().opts.OnMutation(t.name, k)
+	if now != was {
+		t.store.Load().opts.OnMutation(t.name, n.key)
 	}
 }
 
 // checkMutations looks at every version that is held.
 func (t *Table[K, T]) checkMutations() {
-	for n, f := range t.sums {
-		t.checkFingerprint(f.key, n, false)
+	for n := range t.sums {
+		t.checkFingerprint(n, false)
 	}
 }
 

@@ -1,9 +1,6 @@
 package cache
 
-import (
-	"math"
-	"sync/atomic"
-)
+import "sync/atomic"
 
 // How a row's versions are kept. Only the writer changes chains; readers walk them without a lock.
 //
@@ -23,38 +20,26 @@ import (
 // tombstone is the bit of a version number that says: from here on there is no row.
 const tombstone = 1 << 63
 
-// waitingBit marks a superseded version that some pin still needs and whose key waits for that pin's end;
-// the other bits of mark are the number of the Replace that last named the row.
-const (
-	waitingBit = 1 << 31
-	markMask   = waitingBit - 1
-)
-
-// node is one version of a row.
-type node[T any] struct {
+// node is one version of a row. It holds what readers need and no more: whatever else the writer wants to know of a
+// version it keeps elsewhere or finds out again, so that a row lies on as few cache lines as can be.
+type node[K comparable, T any] struct {
+	next atomic.Pointer[node[K, T]]
 	ver  uint64 // the version's number, and the tombstone bit
-	next atomic.Pointer[node[T]]
-	size uint32 // bytes as accounted, see sizing
-	mark uint32 // the writer's own
+	key  K
 	row  T
 }
 
 // version is the number without the tombstone bit.
-func (n *node[T]) version() uint64 { return n.ver &^ tombstone }
+func (n *node[K, T]) version() uint64 { return n.ver &^ tombstone }
 
 // live says whether the version is a row and not its absence; a nil node is no row.
-func (n *node[T]) live() bool { return n != nil && n.ver&tombstone == 0 }
+func (n *node[K, T]) live() bool { return n != nil && n.ver&tombstone == 0 }
 
 // walk finds the first version at or below num, nil if there is none. The dead mark has number 0, so a
 // walk that leaves the chain ends there; the caller must compare.
-func (n *node[T]) walk(num uint64) *node[T] {
+func (n *node[K, T]) walk(num uint64) *node[K, T] {
 	for n != nil && n.version() > num {
 		n = n.next.Load()
 	}
 	return n
-}
-
-// clampSize makes a size fit a node; a row of more than 4 GiB counts as 4 GiB.
-func clampSize(n int64) uint32 {
-	return uint32(min(n, math.MaxUint32))
 }

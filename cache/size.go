@@ -10,49 +10,33 @@ import (
 // sizing estimates what a version of a row takes. It is built once per table by looking at the types: a
 // type without strings, slices, maps and pointers costs nothing to measure.
 type sizing[K comparable, T any] struct {
-	fixed    uint32 // of a version whose key and row lead nowhere
-	key, row sizer  // of what they lead to; nil for nothing
+	fixed    int64 // of a version whose key and row lead nowhere
+	key, row sizer // of what they lead to; nil for nothing
 }
 
-// bucketShare is what a key takes of the map's buckets: 64 bytes hold 5 entries at up to three quarters of
-// their number, and half of that just after the map has grown.
-const bucketShare = 24
+// bucketShare is what a key takes of the map's buckets: 64 bytes hold 5 when it is full, and half of that just
+// after it has grown.
+const bucketShare = 20
 
 func newSizing[K comparable, T any]() sizing[K, T] {
 	return sizing[K, T]{
-		fixed: clampSize(allocated(unsafe.Sizeof(node[T]{})) + entrySize[K]() + bucketShare),
+		fixed: allocated(unsafe.Sizeof(node[K, T]{})) + bucketShare,
 		key:   sizerOf(reflect.TypeFor[K]()),
 		row:   sizerOf(reflect.TypeFor[T]()),
 	}
 }
 
-// entrySize is what the map takes for a key and the pointer that it leads to.
-func entrySize[K comparable]() int64 {
-	var k K
-	const pointer = unsafe.Sizeof(uintptr(0))
-	return allocated((unsafe.Sizeof(k)+pointer-1)&^(pointer-1) + pointer)
-}
-
-// of is the size of a version of row under key k.
-func (z *sizing[K, T]) of(k K, row *T) uint32 {
-	if z.key == nil && z.row == nil {
-		return z.fixed
-	}
-	n := int64(z.fixed)
+// of is the size of a version. It is asked when the version comes and again when it goes: the same, as long as
+// nobody changes what was put.
+func (z *sizing[K, T]) of(n *node[K, T]) int64 {
+	size := z.fixed
 	if z.key != nil {
-		n += sizeKey(z.key, k)
+		size += z.key(unsafe.Pointer(&n.key), maxDepth)
 	}
-	if z.row != nil {
-		n += z.row(reflect.ValueOf(row).Elem(), maxDepth)
+	if z.row != nil && n.live() {
+		size += z.row(unsafe.Pointer(&n.row), maxDepth)
 	}
-	return clampSize(n)
-}
-
-// sizeKey is apart so that only keys that need it escape to the heap.
-//
-//go:noinline
-func sizeKey[K comparable](size sizer, k K) int64 {
-	return size(reflect.ValueOf(&k).Elem(), maxDepth)
+	return size
 }
 
 // allocated rounds a size up as the allocator does, roughly: its classes are 16 bytes apart at first, then
@@ -69,8 +53,9 @@ func allocated(n uintptr) int64 {
 	return int64(n + n/16)
 }
 
-// sizer measures what a value leads to outside itself, down to depth levels of indirection.
-type sizer func(v reflect.Value, depth int) int64
+// sizer measures what the value at p leads to outside itself, down to depth levels of indirection. It is made for
+// one type, and p leads to a value of that type: that is all that makes its casts right.
+type sizer func(p unsafe.Pointer, depth int) int64
 
 // maxDepth ends the measuring of cyclic and very deep values.
 const maxDepth = 10
@@ -93,7 +78,7 @@ var locationType = reflect.TypeFor[*time.Location]()
 func buildSizer(t reflect.Type) sizer {
 	switch t.Kind() {
 	case reflect.String:
-		return func(v reflect.Value, _ int) int64 { return allocated(uintptr(v.Len())) }
+		return func(p unsafe.Pointer, _ int) int64 { return allocated(uintptr(len(*(*string)(p)))) }
 	case reflect.Slice:
 		return sliceSizer(t)
 	case reflect.Array:
@@ -103,7 +88,8 @@ func buildSizer(t reflect.Type) sizer {
 	case reflect.Map:
 		return mapSizer(t)
 	case reflect.Interface:
-		return func(v reflect.Value, depth int) int64 {
+		return func(p unsafe.Pointer, depth int) int64 {
+			v := reflect.NewAt(t, p).Elem()
 			if v.IsNil() || depth == 0 {
 				return 0
 			}
@@ -113,50 +99,63 @@ func buildSizer(t reflect.Type) sizer {
 		if t == locationType {
 			return nil
 		}
-		return func(v reflect.Value, depth int) int64 {
-			if v.IsNil() || depth == 0 {
+		return func(p unsafe.Pointer, depth int) int64 {
+			to := *(*unsafe.Pointer)(p)
+			if to == nil || depth == 0 {
 				return 0
 			}
-			return allocated(t.Elem().Size()) + measure(v.Elem(), depth-1)
+			return allocated(t.Elem().Size()) + measure(t.Elem(), to, depth-1)
 		}
 	}
 	return nil
 }
 
 // measure looks the sizer up when it is needed, so that a type may contain itself.
-func measure(v reflect.Value, depth int) int64 {
-	if z := sizerOf(v.Type()); z != nil {
-		return z(v, depth)
+func measure(t reflect.Type, p unsafe.Pointer, depth int) int64 {
+	if z := sizerOf(t); z != nil {
+		return z(p, depth)
 	}
 	return 0
+}
+
+// measureCopy measures a value that has no place of its own: one in a map or in an interface.
+func measureCopy(v reflect.Value, depth int) int64 {
+	if sizerOf(v.Type()) == nil {
+		return 0
+	}
+	at := reflect.New(v.Type())
+	at.Elem().Set(v)
+	return measure(v.Type(), at.UnsafePointer(), depth)
 }
 
 // boxed is the size of a value in an interface; a pointer is stored there itself.
 func boxed(v reflect.Value, depth int) int64 {
 	if v.Kind() == reflect.Pointer {
-		return measure(v, depth-1)
+		return measureCopy(v, depth-1)
 	}
-	return allocated(v.Type().Size()) + measure(v, depth-1)
+	return allocated(v.Type().Size()) + measureCopy(v, depth-1)
 }
 
 func sliceSizer(t reflect.Type) sizer {
-	size, leads := t.Elem().Size(), leadsSomewhere(t.Elem())
-	return func(v reflect.Value, depth int) int64 {
-		n := allocated(size * uintptr(v.Cap()))
-		for i := 0; leads && depth > 0 && i < v.Len(); i++ {
-			n += measure(v.Index(i), depth-1)
+	elem, leads := t.Elem(), leadsSomewhere(t.Elem())
+	return func(p unsafe.Pointer, depth int) int64 {
+		s := *(*[]struct{})(p) // a slice of anything begins where it begins, and is as long and as large
+		n := allocated(elem.Size() * uintptr(cap(s)))
+		for i := 0; leads && depth > 0 && i < len(s); i++ {
+			n += measure(elem, unsafe.Add(unsafe.Pointer(unsafe.SliceData(s)), uintptr(i)*elem.Size()), depth-1)
 		}
 		return n
 	}
 }
 
 func arraySizer(t reflect.Type) sizer {
-	if !leadsSomewhere(t.Elem()) {
+	elem := t.Elem()
+	if !leadsSomewhere(elem) {
 		return nil
 	}
-	return func(v reflect.Value, depth int) (n int64) {
-		for i := range v.Len() {
-			n += measure(v.Index(i), depth)
+	return func(p unsafe.Pointer, depth int) (n int64) {
+		for i := range t.Len() {
+			n += measure(elem, unsafe.Add(p, uintptr(i)*elem.Size()), depth)
 		}
 		return n
 	}
@@ -164,21 +163,21 @@ func arraySizer(t reflect.Type) sizer {
 
 func structSizer(t reflect.Type) sizer {
 	type field struct {
-		i    int
-		size sizer
+		offset uintptr
+		size   sizer
 	}
 	var fields []field
 	for i := range t.NumField() {
 		if z := sizerOf(t.Field(i).Type); z != nil {
-			fields = append(fields, field{i, z})
+			fields = append(fields, field{t.Field(i).Offset, z})
 		}
 	}
 	if len(fields) == 0 {
 		return nil
 	}
-	return func(v reflect.Value, depth int) (n int64) {
+	return func(p unsafe.Pointer, depth int) (n int64) {
 		for _, f := range fields {
-			n += f.size(v.Field(f.i), depth)
+			n += f.size(unsafe.Add(p, f.offset), depth)
 		}
 		return n
 	}
@@ -188,7 +187,8 @@ func mapSizer(t reflect.Type) sizer {
 	const header = 48
 	entry := t.Key().Size() + t.Elem().Size() + 1
 	leads := leadsSomewhere(t.Key()) || leadsSomewhere(t.Elem())
-	return func(v reflect.Value, depth int) int64 {
+	return func(p unsafe.Pointer, depth int) int64 {
+		v := reflect.NewAt(t, p).Elem()
 		if v.IsNil() {
 			return 0
 		}
@@ -197,7 +197,7 @@ func mapSizer(t reflect.Type) sizer {
 			return n
 		}
 		for it := v.MapRange(); it.Next(); {
-			n += measure(it.Key(), depth-1) + measure(it.Value(), depth-1)
+			n += measureCopy(it.Key(), depth-1) + measureCopy(it.Value(), depth-1)
 		}
 		return n
 	}

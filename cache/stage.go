@@ -22,6 +22,17 @@ func (g *stage[K, T]) touch(k K, limit int) {
 	}
 }
 
+// touchMany prepares for as many keys. It says whether they are to be touched one by one.
+func (g *stage[K, T]) touchMany(n, limit int) bool {
+	if !g.scan && len(g.keys)+n > limit {
+		g.keys, g.scan = nil, true
+	}
+	return !g.scan
+}
+
+// scanLimit is the number of keys from which a scan is cheaper than a list.
+func (t *Table[K, T]) scanLimit() int { return t.scanAfter + t.len/8 }
+
 // reset forgets the keys, keeping a small list's memory for the next cut.
 func (g *stage[K, T]) reset() {
 	const small = 1024
@@ -37,17 +48,18 @@ func (g *stage[K, T]) reset() {
 // touched reports whether anything is staged.
 func (g *stage[K, T]) touched() bool { return g.scan || len(g.keys) > 0 }
 
-// eachStaged calls fn for every key that may have a staged version.
-func (t *Table[K, T]) eachStaged(fn func(K)) {
+// eachStaged calls fn for the newest version of every key that may have a staged one.
+func (t *Table[K, T]) eachStaged(fn func(head *node[K, T])) {
 	if t.stage.scan {
-		t.rows.RangeRelaxed(func(k K, _ *node[T]) bool {
-			fn(k)
-			return true
-		})
+		for head := range t.rows.each {
+			fn(head)
+		}
 		return
 	}
 	for _, k := range t.stage.keys {
-		fn(k)
+		if head := t.rows.load(k); head != nil {
+			fn(head)
+		}
 	}
 }
 
@@ -64,6 +76,15 @@ func (t *Table[K, T]) record(w *Writer, c change[K, T]) {
 	c.order = w.order
 	w.order++
 	g.changes = append(g.changes, c)
+}
+
+// recordMany prepares for as many changes. It says whether they are to be recorded one by one.
+func (t *Table[K, T]) recordMany(w *Writer, n int) bool {
+	g := &t.stage
+	if len(g.changes)+n > w.s.opts.MaxLag {
+		g.changes, g.overflow = nil, true
+	}
+	return !g.overflow
 }
 
 // takeChanges hands the staged changes to the table's subscribers and returns them for the store's, nil if
@@ -85,22 +106,23 @@ func (t *Table[K, T]) takeChanges(num uint64) part {
 
 // unstage takes every staged version out again and restores the counters of the published state.
 func (t *Table[K, T]) unstage(prev *state) {
+	t.dropBuild()
+	t.len, t.bytes = prev.rows[t.id], prev.sizes[t.id]
 	if !t.stage.touched() {
 		return
 	}
-	t.eachStaged(func(k K) {
-		head, _ := t.rows.Load(k)
-		if head == nil || head.version() <= prev.num {
+	t.eachStaged(func(head *node[K, T]) {
+		if head.version() <= prev.num {
 			return
 		}
 		below := head.next.Load()
 		if below == nil {
-			t.rows.Delete(k)
+			t.rows.remove(head.key)
 		} else {
-			t.rows.Store(k, below)
+			at, _ := t.rows.find(t.rows.hash.of(head.key), head.key)
+			at.set(below)
 		}
-		t.drop(k, head, below)
+		t.drop(head, below)
 	})
-	t.len, t.bytes = prev.rows[t.id], prev.sizes[t.id]
 	t.stage.reset()
 }

@@ -22,6 +22,7 @@ type AnyTable interface {
 	counts() (rows int, bytes int64)
 	indexBytes() int64
 	takeChanges(num uint64) part
+	replacing() bool
 	unstage(prev *state)
 	collect(pins, released []uint64)
 	checkMutations()

@@ -191,7 +191,7 @@ func TestReplaceLeavesEqualRowsUntouched(t *testing.T) {
 			t.Errorf("key %s twice: %v", k, err)
 		}
 	}
-	r.Done()
+	done(t, r)
 	w.Publish(nil)
 	for k, want := range map[string]uint64{"same": 1, "changed": 2, "new": 2, "gone": 0} {
 		if _, rev, _ := tab.GetRevision(k); rev != want {
@@ -206,7 +206,7 @@ func TestReplaceLeavesEqualRowsUntouched(t *testing.T) {
 	if err := r.Put("same", note{"1"}); err != nil {
 		t.Fatal(err)
 	}
-	r.Done()
+	done(t, r)
 	w.Publish(nil)
 	if _, rev, _ := tab.GetRevision("same"); rev != 3 || tab.Len() != 1 {
 		t.Errorf("without equal, the row is of %d; %d rows", rev, tab.Len())

@@ -5,8 +5,6 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
-
-	"github.com/puzpuzpuz/xsync/v4"
 )
 
 // Table maps keys to rows. Until a store attaches it, reads find nothing. K must equal itself, as a float
@@ -15,8 +13,8 @@ type Table[K comparable, T any] struct {
 	name  string
 	store atomic.Pointer[Store]
 	id    int // position in the store; set before store
-	rows  *xsync.Map[K, *node[T]]
-	dead  *node[T] // see invariant 5 of node.go
+	rows  *rowMap[K, T]
+	dead  *node[K, T] // see invariant 5 of node.go
 	size  sizing[K, T]
 	feed  feed[*tableCut[K, T]] // what Changes reads
 
@@ -31,20 +29,20 @@ type Table[K comparable, T any] struct {
 	len       int   // rows in the writer's view
 	bytes     int64 // of these rows
 	stage     stage[K, T]
-	waiting   map[uint64][]superseded[K, T] // by the pin that still needs them
-	replaced  uint32                        // number of the newest Replace
-	sums      map[*node[T]]fingerprint[K]   // nil unless DetectMutation
-	scanAfter int                           // staged keys that are listed before a scan is cheaper
+	waiting   map[uint64][]*node[K, T] // old versions, by a pin that still needs them
+	build     *build[K, T]             // what a Replace of an empty table has brought; nil for none
+	sums      map[*node[K, T]]uint64   // what each version looked like when it was put; nil unless DetectMutation
+	scanAfter int                      // staged keys that are listed before a scan is cheaper
 }
 
 // NewTable declares a table. The name is used in errors and in [RowChange]; a store holds each name once.
 func NewTable[K comparable, T any](name string) *Table[K, T] {
 	return &Table[K, T]{
 		name:      name,
-		rows:      xsync.NewMap[K, *node[T]](),
-		dead:      new(node[T]),
+		rows:      newRowMap[K, T](),
+		dead:      new(node[K, T]),
 		size:      newSizing[K, T](),
-		waiting:   make(map[uint64][]superseded[K, T]),
+		waiting:   make(map[uint64][]*node[K, T]),
 		scanAfter: 1 << 16,
 	}
 }
@@ -96,15 +94,15 @@ func (t *Table[K, T]) GetRevision(k K) (T, uint64, bool) {
 // 1 nothing at or below the number can be missing above it. Otherwise (the head is newer, or the key is
 // gone) the version may have been collected in favour of a newer one that has been published meanwhile,
 // and what lies below it may be older than what this goroutine has seen; then it all starts again.
-func (t *Table[K, T]) latest(k K) *node[T] {
+func (t *Table[K, T]) latest(k K) *node[K, T] {
 	s := t.store.Load()
 	if s == nil {
 		return nil
 	}
 	for {
 		st := s.cur.Load()
-		head, ok := t.rows.Load(k)
-		if ok && head.version() <= st.num {
+		head := t.rows.load(k)
+		if head != nil && head.version() <= st.num {
 			if head.live() {
 				return head
 			}
@@ -121,10 +119,9 @@ func (t *Table[K, T]) latest(k K) *node[T] {
 }
 
 // at returns the version of k at a pinned number, nil if there is no row.
-func (t *Table[K, T]) at(k K, num uint64) *node[T] {
+func (t *Table[K, T]) at(k K, num uint64) *node[K, T] {
 	for {
-		head, _ := t.rows.Load(k)
-		n := head.walk(num)
+		n := t.rows.load(k).walk(num)
 		if n == t.dead {
 			continue // unlinked under our feet; the map has the newer head by now
 		}
@@ -136,13 +133,13 @@ func (t *Table[K, T]) at(k K, num uint64) *node[T] {
 }
 
 // each calls fn for every row at a pinned number, exactly once each (invariant 6), until fn returns false.
-func (t *Table[K, T]) each(num uint64, fn func(K, *node[T]) bool) {
-	t.rows.RangeRelaxed(func(k K, head *node[T]) bool {
+func (t *Table[K, T]) each(num uint64, fn func(*node[K, T]) bool) {
+	t.rows.each(func(head *node[K, T]) bool {
 		n := head.walk(num)
 		if n == t.dead {
-			n = t.at(k, num)
+			n = t.at(head.key, num)
 		}
-		return !n.live() || fn(k, n)
+		return !n.live() || fn(n)
 	})
 }
 
@@ -156,7 +153,7 @@ func (t *Table[K, T]) All() iter.Seq2[K, T] {
 		}
 		st := s.pin()
 		defer st.unpin()
-		t.each(st.num, func(k K, n *node[T]) bool { return yield(k, n.row) })
+		t.each(st.num, func(n *node[K, T]) bool { return yield(n.key, n.row) })
 	}
 }
 
@@ -187,7 +184,7 @@ func (t *Table[K, T]) attach(s *Store, id int) bool {
 	t.id = id
 	t.feed.limit = s.opts.MaxLag
 	if s.opts.DetectMutation {
-		t.sums = make(map[*node[T]]fingerprint[K])
+		t.sums = make(map[*node[K, T]]uint64)
 	}
 	t.store.Store(s)
 	return true
@@ -195,5 +192,7 @@ func (t *Table[K, T]) attach(s *Store, id int) bool {
 
 // detach undoes attach.
 func (t *Table[K, T]) detach() { t.store.Store(nil) }
+
+func (t *Table[K, T]) replacing() bool { return t.build != nil }
 
 func (t *Table[K, T]) counts() (int, int64) { return t.len, t.bytes }

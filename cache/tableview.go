@@ -33,9 +33,9 @@ func (tv TableView[K, T]) All() iter.Seq2[K, T] {
 		if tv.t.store.Load() == nil {
 			return
 		}
-		tv.t.each(st.num, func(k K, n *node[T]) bool {
+		tv.t.each(st.num, func(n *node[K, T]) bool {
 			tv.v.open() // closed in the loop: the rest of the rows may be gone
-			return yield(k, n.row)
+			return yield(n.key, n.row)
 		})
 	}
 }

@@ -69,7 +69,7 @@ func TestTransactionsComeWholeInTheOrderOfTheirLastEvent(t *testing.T) {
 	if err := r.Put(2, "y"); err != nil {
 		t.Fatal(err)
 	}
-	r.Done()
+	done(t, r)
 	b.Put(w, Origin{Xid: 9, Seq: 8}, "k", 3)
 	w.Publish("m3")
 	wantLines(t, pullTx(t, next, 3),
@@ -89,7 +89,7 @@ func TestAnEventBetweenTwoReplacesKeepsItsPlace(t *testing.T) {
 		if err := r.Put(1, row); err != nil {
 			t.Fatal(err)
 		}
-		r.Done()
+		done(t, r)
 	}
 	w := s.Begin()
 	replace(w, "first")
@@ -97,7 +97,7 @@ func TestAnEventBetweenTwoReplacesKeepsItsPlace(t *testing.T) {
 	if err := r.Put("k", 1); err != nil {
 		t.Fatal(err)
 	}
-	r.Done()
+	done(t, r)
 	a.Put(w, Origin{Xid: 5, Seq: 3}, 1, "event")
 	replace(w, "second")
 	w.Publish(nil)
@@ -181,4 +181,11 @@ func TestTheLastTransactionOfACutSaysSoAndNoOther(t *testing.T) {
 		w.Publish(nil)
 	}
 	want(last(1), true)
+}
+
+func done[K comparable, T any](t *testing.T, r *Replacer[K, T]) {
+	t.Helper()
+	if err := r.Done(); err != nil {
+		t.Fatal(err)
+	}
 }

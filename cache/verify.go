@@ -11,33 +11,43 @@ const verifyLimit = 256
 // verify panics if the table breaks an invariant of node.go or index.go, or miscounts. It runs with the
 // writer's lock held and nothing staged, where invariants are on.
 func (t *Table[K, T]) verify(pins []uint64) {
-	if t.rows.Size() > verifyLimit {
+	if t.rows.len > verifyLimit {
 		return
 	}
 	rows, bytes, held := 0, int64(0), int64(0)
-	for k, head := range t.rows.AllRelaxed() {
-		t.verifyChain(k, head, pins)
-		if head.live() {
-			rows, bytes = rows+1, bytes+int64(head.size)
-		}
-		for n := head; n != nil; n = n.next.Load() {
-			held += int64(n.size)
+	waits := make(map[*node[K, T]]int)
+	for pin, list := range t.waiting {
+		t.assertf(slices.Contains(pins, pin), "versions wait for %d, which is not pinned", pin)
+		for _, n := range list {
+			waits[n]++
 		}
 	}
+	keys := 0
+	for head := range t.rows.each {
+		keys++
+		t.verifyChain(head.key, head, pins, waits)
+		if head.live() {
+			rows, bytes = rows+1, bytes+t.size.of(head)
+		}
+		for n := head; n != nil; n = n.next.Load() {
+			held += t.size.of(n)
+		}
+	}
+	t.assertf(keys == t.rows.len, "%d keys, counted %d", keys, t.rows.len)
 	st := t.store.Load().cur.Load()
 	t.assertf(rows == t.len && rows == st.rows[t.id], "%d rows, counted %d", rows, t.len)
+	if t.sums != nil { // somebody may change rows, and their sizes
+		bytes, held = t.bytes, t.held.Load()
+	}
 	t.assertf(bytes == t.bytes && bytes == st.sizes[t.id], "%d bytes of rows, counted %d", bytes, t.bytes)
 	t.assertf(held == t.held.Load(), "%d bytes held, counted %d", held, t.held.Load())
 	t.assertf(!t.stage.touched() && !t.stage.dirty, "something is still staged")
-	for pin := range t.waiting {
-		t.assertf(slices.Contains(pins, pin), "versions wait for %d, which is not pinned", pin)
-	}
 	for _, x := range t.indexes {
 		x.verify()
 	}
 }
 
-func (t *Table[K, T]) verifyChain(k K, head *node[T], pins []uint64) {
+func (t *Table[K, T]) verifyChain(k K, head *node[K, T], pins []uint64, waits map[*node[K, T]]int) {
 	published := pins[len(pins)-1]
 	t.assertf(head.version() <= published, "key %v: version %d is not published", k, head.version())
 	last := head
@@ -46,7 +56,7 @@ func (t *Table[K, T]) verifyChain(k K, head *node[T], pins []uint64) {
 		t.assertf(n.version() < last.version(), "key %v: %d below %d", k, n.version(), last.version())
 		_, needed := pinIn(pins, n.version(), last.version())
 		t.assertf(needed, "key %v: nobody needs version %d", k, n.version())
-		t.assertf(n.mark&waitingBit != 0, "key %v: version %d waits for no pin", k, n.version())
+		t.assertf(waits[n] == 1, "key %v: version %d waits for %d pins", k, n.version(), waits[n])
 		last = n
 	}
 	t.assertf(last.live(), "key %v: a tombstone is last", k)
@@ -59,10 +69,10 @@ func (x *Index[IK, K, T]) verify() {
 		k  K
 	}
 	want := make(map[candidate]bool)
-	for k, head := range x.t.rows.AllRelaxed() {
+	for head := range x.t.rows.each {
 		for n := head; n != nil; n = n.next.Load() {
 			if n.live() {
-				want[candidate{x.fn(n.row), k}] = true
+				want[candidate{x.fn(n.row), n.key}] = true
 			}
 		}
 	}

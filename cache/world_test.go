@@ -201,11 +201,34 @@ func (w *world) clear() {
 	clear(w.staged.accounts)
 }
 
-// replace keeps, changes, drops and adds rows at random.
+// replace keeps, changes, drops and adds rows at random, one by one or in batches. Now and then it gives a
+// key twice, which Put or Done must notice, or is given up and begun again.
 func (w *world) replace() {
 	w.lockTable()
 	r := w.accounts.Replace(w.writer, sameAccount)
+	if len(w.staged.accounts) == 0 && w.accounts.rows.len == 0 && w.draw("give up", 5) == 0 {
+		if err := r.Put(1, w.newAccount()); err != nil {
+			w.fail("Replace: %v", err)
+		}
+		r = w.accounts.Replace(w.writer, sameAccount)
+	}
+	most, twice := w.draw("batch", 4), false
+	batch := r.Batch(most)
+	put := func(k int, a account) (err error) {
+		if most == 0 {
+			return r.Put(k, a)
+		}
+		*batch.New() = w.newAccount() // passed over: not added
+		*batch.New() = a
+		batch.Add(k)
+		if batch.Len() == most {
+			err = r.PutBatch(batch)
+			batch = r.Batch(0)
+		}
+		return err
+	}
 	next := make(map[int]revised[account])
+	var err error
 	for k := range w.keys {
 		was, there := w.staged.accounts[k]
 		switch w.draw("replace", 3) {
@@ -220,14 +243,28 @@ func (w *world) replace() {
 		default:
 			next[k] = revised[account]{w.newAccount(), w.num()}
 		}
-		if err := r.Put(k, next[k].row); err != nil {
-			w.fail("Replace: %v", err)
+		err = put(k, next[k].row)
+		if err == nil && w.draw("twice", 60) == 0 {
+			twice = true
+			err = put(k, next[k].row)
 		}
-		if w.draw("twice", 20) == 0 && r.Put(k, next[k].row) == nil {
-			w.fail("Replace took key %d twice", k)
+		if err != nil {
+			break
 		}
 	}
-	r.Done()
+	if err == nil {
+		err = r.PutBatch(batch)
+	}
+	if err == nil {
+		err = r.Done()
+	}
+	if twice != (err != nil) {
+		w.fail("Replace: %v, a key was given twice: %v", err, twice)
+	}
+	if twice {
+		w.abort()
+		return
+	}
 	w.staged.accounts = next
 }
 

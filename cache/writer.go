@@ -32,10 +32,15 @@ func (w *Writer) Bytes() int64 {
 
 // Publish makes everything staged visible in one step across all tables, wakes the subscribers and returns
 // the new revision. The meta given is what [View.Meta] and [Tx].Meta return for this version. Publishing
-// an ended writer panics.
+// an ended writer panics, and so does publishing before a Replace of an empty table is Done.
 func (w *Writer) Publish(meta any) uint64 {
 	w.mustBeOpen()
 	s := w.s
+	for _, t := range s.tables {
+		if t.replacing() {
+			panic("cache: Publish before a Replace of table " + t.Name() + " is Done")
+		}
+	}
 	prev := s.cur.Load()
 	s.cur.Store(s.newState(w.num, meta))
 	s.old = append(s.old, prev)
@@ -86,7 +91,7 @@ func (w *Writer) mustBeOpen() {
 // changed by anybody.
 func (t *Table[K, T]) Put(w *Writer, o Origin, k K, row T) {
 	t.mustBelong(w)
-	t.put(w, change[K, T]{key: k, origin: o}, row, 0)
+	t.put(w, change[K, T]{key: k, origin: o}, &node[K, T]{ver: w.num, key: k, row: row})
 }
 
 // Delete stages the absence of key k. A key that the writer does not see is left alone.
@@ -98,16 +103,15 @@ func (t *Table[K, T]) Delete(w *Writer, o Origin, k K) {
 // Clear stages the absence of every row, one Delete each.
 func (t *Table[K, T]) Clear(w *Writer, o Origin) {
 	t.mustBelong(w)
-	t.rows.RangeRelaxed(func(k K, _ *node[T]) bool {
-		t.remove(w, change[K, T]{key: k, origin: o})
-		return true
-	})
+	for head := range t.rows.each {
+		t.remove(w, change[K, T]{key: head.key, origin: o})
+	}
 }
 
 // Lookup returns the row of key k as the writer sees it, with what it has staged.
 func (t *Table[K, T]) Lookup(w *Writer, k K) (T, bool) {
 	t.mustBelong(w)
-	if head, _ := t.rows.Load(k); head.live() {
+	if head := t.rows.load(k); head.live() {
 		return head.row, true
 	}
 	var none T
@@ -121,45 +125,50 @@ func (t *Table[K, T]) mustBelong(w *Writer) {
 	}
 }
 
-// put stages a row and records the change c, of which key, origin and resync are given.
-func (t *Table[K, T]) put(w *Writer, c change[K, T], row T, mark uint32) {
-	n := &node[T]{ver: w.num, mark: mark, row: row}
-	n.size = t.size.of(c.key, &n.row)
-	t.fingerprint(c.key, n)
-	c.old, c.new = t.link(w, c.key, n), n
+// put stages a version that is a row and records the change c, of which key, origin and resync are given.
+func (t *Table[K, T]) put(w *Writer, c change[K, T], n *node[K, T]) {
+	t.fingerprint(n)
+	h := t.rows.hash.of(n.key)
+	at, head := t.rows.find(h, n.key)
+	c.old, c.new = t.link(w, n, head, h, at), n
 	t.account(w, c.old, n)
 	t.record(w, c)
 }
 
 // remove stages a tombstone and records the change c, if the writer sees a row.
 func (t *Table[K, T]) remove(w *Writer, c change[K, T]) {
-	if head, _ := t.rows.Load(c.key); !head.live() {
+	h := t.rows.hash.of(c.key)
+	at, head := t.rows.find(h, c.key)
+	if !head.live() {
 		return
 	}
-	n := &node[T]{ver: w.num | tombstone, size: t.size.fixed}
-	c.old = t.link(w, c.key, n)
+	n := &node[K, T]{ver: w.num | tombstone, key: c.key}
+	c.old = t.link(w, n, head, h, at)
 	t.account(w, c.old, nil)
 	t.record(w, c)
 }
 
-// link makes n the newest version of k and returns the row it takes the place of, nil if there was none. A
-// version staged before by this writer is replaced: nobody can have seen it.
-func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
-	head, _ := t.rows.Load(k)
+// link makes n the newest version of its key, above head, which was found at a place, and returns the row it takes the
+// place of, nil if there was none. A version staged before by this writer is replaced: nobody can have seen it.
+func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place[K, T]) (old *node[K, T]) {
 	below, again := head, head != nil && head.version() == w.num
 	if again {
 		below = head.next.Load()
 	}
 	n.next.Store(below)
-	t.held.Add(int64(n.size))
+	t.held.Add(t.size.of(n))
 	for _, x := range t.indexes {
-		x.add(k, n, head)
+		x.add(n, head)
 	}
-	t.rows.Store(k, n)
-	if again {
-		t.drop(k, head, n)
+	if head != nil {
+		at.set(n)
 	} else {
-		t.stage.touch(k, t.scanAfter+t.len/8)
+		t.rows.insert(hash, n)
+	}
+	if again {
+		t.drop(head, n)
+	} else {
+		t.stage.touch(n.key, t.scanLimit())
 	}
 	t.stage.dirty = t.stage.dirty || below != nil || !n.live()
 	if head.live() {
@@ -169,26 +178,27 @@ func (t *Table[K, T]) link(w *Writer, k K, n *node[T]) (old *node[T]) {
 }
 
 // drop forgets a version that has just been unlinked from the chain that begins at head.
-func (t *Table[K, T]) drop(k K, gone, head *node[T]) {
+func (t *Table[K, T]) drop(gone, head *node[K, T]) {
 	gone.next.Store(t.dead)
-	t.held.Add(-int64(gone.size))
-	t.checkFingerprint(k, gone, true)
+	t.held.Add(-t.size.of(gone))
+	t.checkFingerprint(gone, true)
 	for _, x := range t.indexes {
-		x.drop(k, gone, head)
+		x.drop(gone, head)
 	}
 }
 
 // account moves the writer's counters from one row to another; nil is no row.
-func (t *Table[K, T]) account(w *Writer, from, to *node[T]) {
-	var d int64
+func (t *Table[K, T]) account(w *Writer, from, to *node[K, T]) {
 	if from != nil {
-		t.len--
-		d -= int64(from.size)
+		t.count(w, -1, -t.size.of(from))
 	}
 	if to != nil {
-		t.len++
-		d += int64(to.size)
+		t.count(w, 1, t.size.of(to))
 	}
-	t.bytes += d
-	w.s.bytes += d
+}
+
+func (t *Table[K, T]) count(w *Writer, rows int, bytes int64) {
+	t.len += rows
+	t.bytes += bytes
+	w.s.bytes += bytes
 }

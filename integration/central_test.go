@@ -95,7 +95,10 @@ func newCentral(t *testing.T, bell triggers.Bell, seed uint64) *central {
 		caches = append(caches, table)
 		bindings = append(bindings, &replay.Binding[string, string]{
 			Table: table, Key: key.of, Equal: func(a, b string) bool { return a == b },
-			Row: func(row pgx.CollectableRow) (string, error) { return string(row.RawValues()[0]), nil },
+			Row: func(row pgx.CollectableRow, into *string) error {
+				*into = string(row.RawValues()[0])
+				return nil
+			},
 		})
 	}
 	src, err := outbox.NewSource(cfg)

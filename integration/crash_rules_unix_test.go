@@ -127,7 +127,10 @@ func follow(t *testing.T, db *pgtest.DB, g *gate, without func(replay.Session) r
 	}
 	t.Cleanup(store.Close)
 	binding := &replay.Binding[int, item]{
-		Table: f.table, Key: func(i item) int { return i.ID }, Row: pgx.RowToStructByNameLax[item],
+		Table: f.table, Key: func(i item) int { return i.ID }, Row: func(row pgx.CollectableRow, into *item) (err error) {
+			*into, err = pgx.RowToStructByNameLax[item](row)
+			return err
+		},
 		Equal: func(a, b item) bool { return a == b },
 	}
 	cfg := replay.Config{BackoffMin: 10 * time.Millisecond, BackoffMax: 50 * time.Millisecond}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
@@ -104,6 +105,7 @@ func (c *cut) finish() error {
 	if !c.begun {
 		return fmt.Errorf("%w: Fetch has returned nil without a header", ErrSource)
 	}
+	c.endLoads()
 	var bad []error
 	for i := range c.tables {
 		t := &c.tables[i]
@@ -125,15 +127,27 @@ func (c *cut) finish() error {
 	if c.again {
 		return nil
 	}
+	return c.fits(c.last)
+}
+
+// endLoads completes the tables that were loaded, unless one of them is not
+// complete: the cut is not published then.
+func (c *cut) endLoads() {
+	if c.again || slices.ContainsFunc(c.tables, func(t cutTable) bool { return t.unread != nil }) {
+		return
+	}
 	for i := range c.tables {
-		if !c.p.tables[i].reload || c.tables[i].problem != nil {
+		t := &c.tables[i]
+		if !c.p.tables[i].reload || t.problem != nil {
 			continue
 		}
 		c.beginLoad(i) // a table without rows is complete as well
-		c.l.e.tables[i].EndReplace()
+		if err := c.l.e.tables[i].EndReplace(); err != nil {
+			t.unread = tableError("load", c.l.e.tables[i].Name(), 0, err)
+			continue
+		}
 		c.loaded = append(c.loaded, i)
 	}
-	return c.fits(c.last)
 }
 
 // breaks takes a table out of the plan: its rows cannot be read.

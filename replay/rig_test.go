@@ -57,7 +57,7 @@ func binding(t *cache.Table[int, rec]) Table {
 	return &Binding[int, rec]{
 		Table: t,
 		Key:   func(v rec) int { return v.K },
-		Row:   func(pgx.CollectableRow) (rec, error) { return rec{}, errors.New("the fake hands over values") },
+		Row:   func(pgx.CollectableRow, *rec) error { return errors.New("the fake hands over values") },
 		Equal: func(a, b rec) bool { return a == b },
 	}
 }

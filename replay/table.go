@@ -27,8 +27,9 @@ type Table interface {
 	BeginReplace(w *cache.Writer)
 	// ReplaceRow reads and stores one row of the load.
 	ReplaceRow(row pgx.CollectableRow) error
-	// EndReplace ends it: whatever it did not bring is removed.
-	EndReplace()
+	// EndReplace ends it: whatever it did not bring is removed. An error means
+	// that the rows cannot be a table: two have one key. The writer is aborted then.
+	EndReplace() error
 	// Freeze prepares to write the table into a checkpoint, and to read it back
 	// from one, as it is laid out now. An error says why it cannot be in one.
 	Freeze() (Frozen, error)
@@ -44,7 +45,7 @@ type Frozen interface {
 	// other errors are put's. It may run beside the engine.
 	Save(v *cache.View, put func(row []byte) error) error
 	// Thaw reads some encoded rows, on a goroutine of its own. stage stages them,
-	// on the engine's, between BeginReplace and EndReplace of the table.
+	// on the engine's. Both come between BeginReplace and EndReplace of the table.
 	Thaw(rows [][]byte) (stage func() error, err error)
 }
 
@@ -60,8 +61,8 @@ type Binding[K comparable, T any] struct {
 	// Key is the row's key. It is also called for a row of which only the key
 	// columns were read.
 	Key func(T) K
-	// Row reads a row. Columns that the row does not have stay untouched.
-	Row func(pgx.CollectableRow) (T, error)
+	// Row reads a row into a zero T. Columns that the row does not have stay untouched.
+	Row func(row pgx.CollectableRow, into *T) error
 	// Equal tells a load which rows have not changed. Where it is nil, every
 	// row that is loaded again counts as changed.
 	Equal func(a, b T) bool
@@ -69,8 +70,12 @@ type Binding[K comparable, T any] struct {
 	// called. An error says why there is none; nil: they are never in one.
 	Codec func() (Codec[T], error)
 
-	load *cache.Replacer[K, T]
+	load  *cache.Replacer[K, T]
+	batch *cache.Batch[K, T] // rows of the load
 }
+
+// loadBatch is how many rows of a load are staged at once.
+const loadBatch = 64
 
 // Codec encodes rows and reads them again. Encode and Decode are each used by
 // one goroutine at a time, and may both be in use at once.
@@ -79,8 +84,8 @@ type Codec[T any] struct {
 	Shape string
 	// Encode appends an encoded row.
 	Encode func(dst []byte, row T) ([]byte, error)
-	// Decode makes the row that was encoded, as a load would make it.
-	Decode func(src []byte) (T, error)
+	// Decode makes the row that was encoded of a zero T, as a load would make it.
+	Decode func(src []byte, into *T) error
 }
 
 // Name is the name of the cache table.
@@ -88,8 +93,8 @@ func (b *Binding[K, T]) Name() string { return b.Table.Name() }
 
 // Put implements Table.
 func (b *Binding[K, T]) Put(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error {
-	v, err := b.read(row)
-	if err != nil {
+	var v T
+	if err := b.read(row, &v); err != nil {
 		return err
 	}
 	b.Table.Put(w, o, b.Key(v), v)
@@ -98,8 +103,8 @@ func (b *Binding[K, T]) Put(w *cache.Writer, o cache.Origin, row pgx.Collectable
 
 // Delete implements Table.
 func (b *Binding[K, T]) Delete(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error {
-	v, err := b.read(row)
-	if err != nil {
+	var v T
+	if err := b.read(row, &v); err != nil {
 		return err
 	}
 	b.Table.Delete(w, o, b.Key(v))
@@ -112,32 +117,48 @@ func (b *Binding[K, T]) Clear(w *cache.Writer, o cache.Origin) { b.Table.Clear(w
 // BeginReplace implements Table.
 func (b *Binding[K, T]) BeginReplace(w *cache.Writer) {
 	b.load = b.Table.Replace(w, b.Equal)
+	b.batch = b.load.Batch(loadBatch)
 }
 
 // ReplaceRow implements Table.
 func (b *Binding[K, T]) ReplaceRow(row pgx.CollectableRow) error {
-	v, err := b.read(row)
-	if err != nil {
+	into := b.batch.New()
+	if err := b.read(row, into); err != nil {
 		return err
 	}
-	return b.load.Put(b.Key(v), v)
+	b.batch.Add(b.Key(*into))
+	if b.batch.Len() < loadBatch {
+		return nil
+	}
+	return b.stageBatch()
+}
+
+func (b *Binding[K, T]) stageBatch() error {
+	full := b.batch
+	b.batch = b.load.Batch(loadBatch)
+	return b.load.PutBatch(full)
 }
 
 // EndReplace implements Table.
-func (b *Binding[K, T]) EndReplace() {
-	b.load.Done()
-	b.load = nil
+func (b *Binding[K, T]) EndReplace() error {
+	err := b.stageBatch()
+	if err == nil {
+		err = b.load.Done()
+	}
+	b.load, b.batch = nil, nil
+	return err
 }
 
-func (b *Binding[K, T]) read(row pgx.CollectableRow) (T, error) {
+func (b *Binding[K, T]) read(row pgx.CollectableRow, into *T) error {
 	if given, ok := row.(interface{ Value() any }); ok {
 		v, ok := given.Value().(T)
 		if !ok {
-			return v, fmt.Errorf("replay: the row is a %T, not a %T", given.Value(), v)
+			return fmt.Errorf("replay: the row is a %T, not a %T", given.Value(), v)
 		}
-		return v, nil
+		*into = v
+		return nil
 	}
-	return b.Row(row)
+	return b.Row(row, into)
 }
 
 // Freeze implements Table.
@@ -174,18 +195,14 @@ func (f *frozen[K, T]) Save(v *cache.View, put func(row []byte) error) error {
 }
 
 func (f *frozen[K, T]) Thaw(encoded [][]byte) (stage func() error, err error) {
-	rows := make([]T, len(encoded))
-	for i, src := range encoded {
-		if rows[i], err = f.codec.Decode(src); err != nil {
+	load := f.b.load
+	batch := load.Batch(len(encoded))
+	for _, src := range encoded {
+		into := batch.New()
+		if err := f.codec.Decode(src, into); err != nil {
 			return nil, err
 		}
+		batch.Add(f.b.Key(*into))
 	}
-	return func() error {
-		for _, row := range rows {
-			if err := f.b.load.Put(f.b.Key(row), row); err != nil {
-				return err
-			}
-		}
-		return nil
-	}, nil
+	return func() error { return load.PutBatch(batch) }, nil
 }

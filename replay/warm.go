@@ -165,7 +165,9 @@ func (c *cut) thaw() error {
 	}
 	for _, i := range table {
 		if i >= 0 {
-			c.l.e.tables[i].EndReplace()
+			if err := c.l.e.tables[i].EndReplace(); err != nil {
+				return c.refuse(&refusal{fmt.Sprintf("table %s: %v", c.l.e.tables[i].Name(), err)})
+			}
 		}
 	}
 	return nil
@@ -193,6 +195,13 @@ func (c *cut) shapes() []Frozen {
 	return frozen
 }
 
+// encodedRows are some rows of one table, as the file has them.
+type encodedRows struct {
+	table int // the engine's
+	rows  [][]byte
+	err   error // of the file; nothing comes after it
+}
+
 // thawedRows are some rows of one table, ready to be staged.
 type thawedRows struct {
 	table int // the engine's
@@ -201,35 +210,49 @@ type thawedRows struct {
 	err   error // the file's, or the rows'; nothing comes after it
 }
 
-// thawRows stages the file's rows while a goroutine reads what follows them.
+// thawRows stages the file's rows while one goroutine decodes what follows them and another reads and checks what
+// follows that.
 func (c *cut) thawRows(table []int, frozen []Frozen) error {
 	w := c.p.warm
 	w.rows = 0
 	if err := w.r.Rewind(); err != nil {
 		return err
 	}
-	read, stop := make(chan thawedRows, 4), make(chan struct{})
+	read, thawed, stop := make(chan encodedRows, 4), make(chan thawedRows, 4), make(chan struct{})
 	go func() {
 		defer close(read)
-		w.read(table, frozen, func(t thawedRows) bool {
-			select {
-			case read <- t:
-				return t.err == nil
-			case <-stop:
-				return false
+		w.read(table, func(e encodedRows) bool { return handOn(read, e, stop) })
+	}()
+	go func() {
+		defer close(thawed)
+		for e := range read {
+			if !handOn(thawed, w.thaw(e, frozen), stop) {
+				break
 			}
-		})
+		}
+		for range read { // until that goroutine has ended
+		}
 	}()
 	var err error
-	for t := range read {
+	for t := range thawed {
 		if err != nil {
-			continue // until the goroutine has ended
+			continue // until the goroutines have ended
 		}
 		if err = c.stageThawed(t); err != nil {
 			close(stop)
 		}
 	}
 	return err
+}
+
+// handOn passes something on; false if nobody wants it any more.
+func handOn[V any](to chan<- V, v V, stop <-chan struct{}) bool {
+	select {
+	case to <- v:
+		return true
+	case <-stop:
+		return false
+	}
 }
 
 func (c *cut) stageThawed(t thawedRows) error {
@@ -245,7 +268,7 @@ func (c *cut) stageThawed(t thawedRows) error {
 }
 
 // read reads the file to its end and yields the rows of the tables that are wanted.
-func (w *warm) read(table []int, frozen []Frozen, yield func(thawedRows) bool) {
+func (w *warm) read(table []int, yield func(encodedRows) bool) {
 	for {
 		at, rows, err := w.r.Next()
 		switch {
@@ -255,21 +278,25 @@ func (w *warm) read(table []int, frozen []Frozen, yield func(thawedRows) bool) {
 			err = fmt.Errorf("it has rows of table %d and a head for %d", at, len(table))
 		}
 		if err != nil {
-			yield(thawedRows{err: err})
+			yield(encodedRows{err: err})
 			return
 		}
-		i := table[at]
-		if i < 0 {
-			continue
-		}
-		stage, err := frozen[i].Thaw(rows)
-		if err != nil {
-			err = fmt.Errorf("table %s: %w", w.h.Tables[at].Name, err)
-		}
-		if !yield(thawedRows{i, len(rows), stage, err}) {
+		if i := table[at]; i >= 0 && !yield(encodedRows{table: i, rows: rows}) {
 			return
 		}
 	}
+}
+
+// thaw decodes rows.
+func (w *warm) thaw(e encodedRows, frozen []Frozen) thawedRows {
+	t := thawedRows{table: e.table, n: len(e.rows), err: e.err}
+	if t.err != nil {
+		return t
+	}
+	if t.stage, t.err = frozen[e.table].Thaw(e.rows); t.err != nil {
+		t.err = fmt.Errorf("table %s: %w", w.h.Tables[w.at[e.table]].Name, t.err)
+	}
+	return t
 }
 
 // reportThawed tells that the engine began with a checkpoint. Caller holds Engine.mu.

@@ -22,6 +22,8 @@ type Reader struct {
 	chain  chain
 	counts []uint64
 	ended  bool
+
+	inFrame int // rows in the frame before: about as many will be in the next
 }
 
 // source is what a Reader reads: an *os.File.
@@ -117,6 +119,7 @@ func (r *Reader) split(p []byte) (table int, rows [][]byte, err error) {
 	if t >= maxTables {
 		return 0, nil, corrupt("rows of table %d", t)
 	}
+	rows = make([][]byte, 0, r.inFrame)
 	for p = p[4:]; len(p) > 0; {
 		if len(p) < 4 {
 			return 0, nil, corrupt("a row without a length")
@@ -131,6 +134,7 @@ func (r *Reader) split(p []byte) (table int, rows [][]byte, err error) {
 		r.counts = append(r.counts, 0)
 	}
 	r.counts[t] += uint64(len(rows))
+	r.inFrame = len(rows)
 	return int(t), rows, nil
 }
 

@@ -109,6 +109,9 @@ type plan struct {
 // FieldDescriptions implements pgx.CollectableRow.
 func (r *codedRow) FieldDescriptions() []pgconn.FieldDescription { return r.fields }
 
+// TypeMap is what the columns are decoded with.
+func (r *codedRow) TypeMap() *pgtype.Map { return r.m }
+
 // RawValues implements pgx.CollectableRow.
 func (r *codedRow) RawValues() [][]byte { return r.values }
 
@@ -167,4 +170,3 @@ func (onlyRow) Err() error                    { return nil }
 func (onlyRow) CommandTag() pgconn.CommandTag { return pgconn.CommandTag{} }
 func (onlyRow) Next() bool                    { return false }
 func (onlyRow) Conn() *pgx.Conn               { return nil }
-func (r onlyRow) TypeMap() *pgtype.Map        { return r.m }

@@ -7,22 +7,24 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unsafe"
 
-	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
 )
 
 // Mapping is the mapping of one struct type. It is immutable and safe for
 // concurrent use.
 type Mapping[T any] struct {
-	columns []column
-	dests   sync.Pool // of *[]any, as long as columns
+	columns  []column
+	scanners sync.Pool // of *scanner
 }
 
 type column struct {
 	name   string // the tag's, or the field's
 	tagged bool
 	path   []int // as reflect.Value.FieldByIndex takes it
+	typ    reflect.Type
+	offset uintptr // of the field in the struct
 }
 
 // Of reads the struct type T. The error joins every mistake in its
@@ -33,7 +35,7 @@ func Of[T any]() (*Mapping[T], error) {
 		return nil, fmt.Errorf("rowmap: %s is no struct", typ)
 	}
 	r := reader{root: typ}
-	r.read(typ, nil)
+	r.read(typ, nil, 0)
 	if len(r.columns) == 0 && len(r.mistakes) == 0 {
 		r.mistakef("no exported field is a column")
 	}
@@ -41,8 +43,7 @@ func Of[T any]() (*Mapping[T], error) {
 		return nil, fmt.Errorf("rowmap: %w", errors.Join(r.mistakes...))
 	}
 	m := &Mapping[T]{columns: r.columns}
-	n := len(m.columns)
-	m.dests.New = func() any { s := make([]any, n); return &s }
+	m.scanners.New = func() any { return newScanner(m.columns) }
 	return m, nil
 }
 
@@ -57,15 +58,15 @@ func (r *reader) mistakef(format string, args ...any) {
 }
 
 // read does what computeNamedStructFields of pgx does.
-func (r *reader) read(typ reflect.Type, path []int) {
+func (r *reader) read(typ reflect.Type, path []int, offset uintptr) {
 	for i := range typ.NumField() {
 		f := typ.Field(i)
 		at := append(slices.Clip(path), i)
 		switch {
 		case f.Anonymous && f.Type.Kind() == reflect.Struct:
-			r.read(f.Type, at)
+			r.read(f.Type, at, offset+f.Offset)
 		case f.IsExported():
-			r.add(f, at)
+			r.add(f, at, offset+f.Offset)
 		default:
 			if tag, ok := f.Tag.Lookup("db"); ok && tag != "-" {
 				r.mistakef("field %s has a db tag but is not exported", f.Name)
@@ -74,8 +75,8 @@ func (r *reader) read(typ reflect.Type, path []int) {
 	}
 }
 
-func (r *reader) add(f reflect.StructField, path []int) {
-	c := column{name: f.Name, path: path}
+func (r *reader) add(f reflect.StructField, path []int, offset uintptr) {
+	c := column{name: f.Name, path: path, typ: f.Type, offset: offset}
 	if tag, ok := f.Tag.Lookup("db"); ok {
 		c.tagged = true
 		if c.name, _, _ = strings.Cut(tag, ","); c.name == "-" {
@@ -131,29 +132,10 @@ func (m *Mapping[T]) Columns() []string {
 // struct. What it allocates are the values' own parts. On an error, which
 // comes from the row, the struct may be filled in part.
 func (m *Mapping[T]) Scan(row pgx.CollectableRow, into *T) error {
-	dests, _ := m.dests.Get().(*[]any)
-	v := reflect.ValueOf(into).Elem()
-	for i := range m.columns {
-		dest := m.columns[i].of(v).Addr().Interface()
-		if id, ok := dest.(*uuid.UUID); ok {
-			dest = (*uuidDest)(id)
-		}
-		(*dests)[i] = dest
-	}
-	err := scan(row, *dests)
-	clear(*dests)
-	m.dests.Put(dests)
+	s, _ := m.scanners.Get().(*scanner)
+	err := s.scan(row, unsafe.Pointer(into))
+	m.scanners.Put(s)
 	return err
-}
-
-// scan keeps a T with one field that scans whole rows from being taken for the row.
-func scan(row pgx.CollectableRow, dests []any) error {
-	if len(dests) == 1 {
-		if _, ok := dests[0].(pgx.RowScanner); ok {
-			return fmt.Errorf("rowmap: a single column of type %T, which scans whole rows", dests[0])
-		}
-	}
-	return row.Scan(dests...)
 }
 
 // Values returns the struct's columns in the order of Columns, as arguments for

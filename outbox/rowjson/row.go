@@ -31,6 +31,9 @@ func (r *Row) Absent(i int) bool { return r.cols[i].place == absent }
 // the Decoder's own and the same for all rows.
 func (r *Row) FieldDescriptions() []pgconn.FieldDescription { return r.fields }
 
+// TypeMap is what the columns are decoded with.
+func (r *Row) TypeMap() *pgtype.Map { return r.m }
+
 // RawValues returns the columns' bytes in the formats of FieldDescriptions,
 // nil for NULL and for an absent column. They are good until the next Decode.
 func (r *Row) RawValues() [][]byte { return r.values }

@@ -1,0 +1,196 @@
+package cache
+
+import (
+	"math/bits"
+	"runtime"
+	"sync"
+	"unsafe"
+)
+
+// batchRows is how many rows Put collects before it makes a new batch.
+const batchRows = 256
+
+// Batch is rows on their way into a Replace. It may be filled on any goroutine, one at a time, before
+// [Replacer.PutBatch] takes it. A Replace may have several in work.
+type Batch[K comparable, T any] struct {
+	num    uint64
+	hash   *keyHash[K]
+	size   *sizing[K, T]
+	next   *node[K, T] // what New has given out
+	nodes  []*node[K, T]
+	hashes []uint64
+	bytes  int64
+}
+
+// New returns a zero row to fill in, where the table will have it. Without an Add it is given again.
+func (b *Batch[K, T]) New() *T {
+	if b.next != nil {
+		var zero T
+		b.next.row = zero
+	} else {
+		b.next = &node[K, T]{ver: b.num}
+	}
+	return &b.next.row
+}
+
+// Add takes the row of the last New into the batch, under its key. From now on nobody may change it.
+func (b *Batch[K, T]) Add(k K) {
+	n := b.next
+	n.key = k
+	b.nodes, b.hashes, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), nil
+	b.bytes += b.size.of(n)
+}
+
+// Len is the number of rows in the batch.
+func (b *Batch[K, T]) Len() int { return len(b.nodes) }
+
+// build is the rows of an empty table's Replace until it is done.
+type build[K comparable, T any] struct {
+	batches []*Batch[K, T]
+	rows    int
+	bytes   int64
+}
+
+// collect takes a batch into the build. Its rows count from now on.
+func (r *Replacer[K, T]) collect(b *Batch[K, T]) {
+	t := r.t
+	t.build.batches = append(t.build.batches, b)
+	t.build.rows += len(b.nodes)
+	t.build.bytes += b.bytes
+	t.held.Add(b.bytes)
+	t.count(r.w, len(b.nodes), b.bytes)
+	if t.sums != nil {
+		for _, n := range b.nodes {
+			t.fingerprint(n)
+		}
+	}
+}
+
+// dropBuild forgets what was collected and not built.
+func (t *Table[K, T]) dropBuild() {
+	if t.build == nil {
+		return
+	}
+	t.held.Add(-t.build.bytes)
+	if t.sums != nil {
+		for _, b := range t.build.batches {
+			for _, n := range b.nodes {
+				t.checkFingerprint(n, true)
+			}
+		}
+	}
+	t.build = nil
+}
+
+// finishBuild makes the collected rows the table's. They are staged versions: until they are published readers
+// pass them by.
+func (t *Table[K, T]) finishBuild(w *Writer) error {
+	t.assertf(t.rows.len == 0, "something was staged while an empty table was replaced")
+	b := t.build
+	if twice := t.rows.fill(b.batches, b.rows); twice != nil {
+		return givenTwice(t, twice.key)
+	}
+	t.build = nil
+	touched := t.stage.touchMany(b.rows, t.scanLimit())
+	recorded := t.recordMany(w, b.rows)
+	if !touched && !recorded && len(t.indexes) == 0 {
+		return nil
+	}
+	for _, batch := range b.batches {
+		for _, n := range batch.nodes {
+			for _, x := range t.indexes {
+				x.add(n, nil)
+			}
+			if touched {
+				t.stage.touch(n.key, t.scanLimit())
+			}
+			if recorded {
+				t.record(w, change[K, T]{key: n.key, new: n, resync: true})
+			}
+		}
+	}
+	return nil
+}
+
+// filling is a table that is being filled, in parts. Nobody else can see it.
+type filling[K comparable, T any] struct {
+	table   *rowTable
+	batches []*Batch[K, T]
+}
+
+// fillingPart is a range of buckets, filled by one goroutine.
+type fillingPart[K comparable, T any] struct {
+	from, to int
+	over     []hashed[K, T] // found no place up to the end of the range
+	twice    *node[K, T]    // its key was there
+}
+
+type hashed[K comparable, T any] struct {
+	n    *node[K, T]
+	hash uint64
+}
+
+// fill gives the rows of batches their places in a map without keys. It returns a row whose key another one
+// has too, and has changed nothing then.
+//
+// Each goroutine walks over all hashes and takes those that lead into its range. The few that find the end of
+// a range full are placed when all have ended.
+func (m *rowMap[K, T]) fill(batches []*Batch[K, T], rows int) (twice *node[K, T]) {
+	const rowsEach = 1 << 14 // fewer are not worth a goroutine
+	f := filling[K, T]{newRowTable(rows + rows/4), batches}
+	buckets := len(f.table.buckets)
+	parts := make([]fillingPart[K, T], max(1, min(runtime.GOMAXPROCS(0), rows/rowsEach)))
+	var wg sync.WaitGroup
+	for i := range parts {
+		p := &parts[i]
+		p.from, p.to = i*buckets/len(parts), (i+1)*buckets/len(parts)
+		wg.Go(func() { f.fill(p) })
+	}
+	wg.Wait()
+	for i := range parts {
+		p := &parts[i]
+		for _, o := range p.over {
+			at := p.to % buckets
+			for ; p.twice == nil && !f.place(at, o.hash, o.n, &p.twice); at = f.table.after(at) {
+			}
+		}
+		if p.twice != nil {
+			return p.twice
+		}
+	}
+	m.table.Store(f.table)
+	m.len = rows
+	return nil
+}
+
+func (f *filling[K, T]) fill(p *fillingPart[K, T]) {
+	for _, b := range f.batches {
+		for i, hash := range b.hashes {
+			at := f.table.home(hash)
+			if at < p.from || at >= p.to {
+				continue
+			}
+			for !f.place(at, hash, b.nodes[i], &p.twice) {
+				if p.twice != nil {
+					return
+				}
+				if at++; at == p.to {
+					p.over = append(p.over, hashed[K, T]{b.nodes[i], hash})
+					break
+				}
+			}
+		}
+	}
+}
+
+// place puts a row into a bucket, or says that it is full; twice is set if the key is there.
+func (f *filling[K, T]) place(at int, hash uint64, n *node[K, T], twice **node[K, T]) bool {
+	b := &f.table.buckets[at]
+	for hits := placesOf(b.bytes, tagOf(hash)); hits != 0; hits &= hits - 1 {
+		if other := (*node[K, T])(b.heads[bits.TrailingZeros64(hits)/8]); other != nil && other.key == n.key {
+			*twice = n
+			return false
+		}
+	}
+	return b.fill(hash, unsafe.Pointer(n))
+}

@@ -1,0 +1,54 @@
+package cache
+
+import (
+	"hash/maphash"
+	"math/bits"
+	"reflect"
+	"unsafe"
+)
+
+// keyHash hashes keys, each table with a seed of its own.
+type keyHash[K comparable] struct {
+	seed    maphash.Seed
+	number  uint64 // the seed of integers
+	integer bool
+	other   func(K) uint64 // instead, for tests; nil
+}
+
+func newKeyHash[K comparable]() keyHash[K] {
+	h := keyHash[K]{seed: maphash.MakeSeed()}
+	h.number = maphash.Comparable(h.seed, uint64(1))
+	switch reflect.TypeFor[K]().Kind() {
+	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		h.integer = true
+	}
+	return h
+}
+
+// of hashes a key. Two rounds of multiplication mix an integer as well as the runtime's own hash, in a
+// fraction of its time.
+func (h *keyHash[K]) of(k K) uint64 {
+	if !h.integer {
+		if h.other != nil {
+			return h.other(k)
+		}
+		return maphash.Comparable(h.seed, k)
+	}
+	hi, lo := bits.Mul64(h.number^integer(k), 0x2d358dccaa6c78a5)
+	hi, lo = bits.Mul64(hi^lo, 0x8bb84b93962eacc9)
+	return hi ^ lo
+}
+
+// integer is the value of a key whose kind is an integer's: its size says how many bytes are its own.
+func integer[K comparable](k K) uint64 {
+	switch unsafe.Sizeof(k) {
+	case 1:
+		return uint64(*(*uint8)(unsafe.Pointer(&k)))
+	case 2:
+		return uint64(*(*uint16)(unsafe.Pointer(&k)))
+	case 4:
+		return uint64(*(*uint32)(unsafe.Pointer(&k)))
+	}
+	return *(*uint64)(unsafe.Pointer(&k))
+}
