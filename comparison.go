@@ -62,8 +62,8 @@ type typed[K comparable, T any] struct {
 var parts = maphash.MakeSeed()
 
 func (c *typed[K, T]) row(v *View, row pgx.CollectableRow) (any, Wrong, error) {
-	theirs, err := c.t.scan()(row)
-	if err != nil {
+	var theirs T
+	if err := c.t.scan(row, &theirs); err != nil {
 		return nil, "", fmt.Errorf("lockstep: table %s: a row cannot be read: %w", c.t.name, err)
 	}
 	k := c.t.key(theirs)
