@@ -32,7 +32,7 @@ func TestASharedCutIsMadeInTheExportedSnapshot(t *testing.T) {
 	}
 	defer store.Close()
 	engine, err := replay.New(store, openSource{src}, []replay.Table{&replay.Binding[int, int]{
-		Table: table, Key: func(id int) int { return id }, Row: pgx.RowTo[int],
+		Table: table, Key: func(id int) int { return id }, Row: func(row pgx.CollectableRow, into *int) error { return row.Scan(into) },
 	}}, replay.Config{})
 	if err != nil {
 		t.Fatal(err)
