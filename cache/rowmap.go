@@ -12,7 +12,8 @@ import (
 //
 // A bucket is one cache line: 7 versions and a word of 8 bytes, one byte for each version and one that
 // counts the keys which were found no place in it. A key whose bucket is full lies in the next that has a place, so a
-// look-up ends at the first bucket that no key has passed by.
+// look-up ends at the first bucket that no key has passed by, or where it began: keys come and go, and of a few buckets all may
+// have been passed by.
 //
 //  1. A key never moves within a table, and takes its place before any reader can be told of it. So a reader
 //     finds every key that is there all the time, and a walk over the table meets it exactly once.
@@ -93,7 +94,8 @@ func (m *rowMap[K, T]) load(k K) *node[K, T] {
 	h := m.hash.of(k)
 	t := m.table.Load()
 	tag := tagOf(h)
-	for i := t.home(h); ; i = t.after(i) {
+	home := t.home(h)
+	for i := home; ; {
 		b := &t.buckets[i]
 		bytes := atomic.LoadUint64(&b.bytes)
 		for hits := placesOf(bytes, tag); hits != 0; hits &= hits - 1 {
@@ -103,6 +105,9 @@ func (m *rowMap[K, T]) load(k K) *node[K, T] {
 			}
 		}
 		if bytes < passedOne {
+			return nil
+		}
+		if i = t.after(i); i == home {
 			return nil
 		}
 	}
@@ -132,7 +137,8 @@ type place[K comparable, T any] struct {
 // find returns the place of k and its newest version; nil if there is none.
 func (m *rowMap[K, T]) find(h uint64, k K) (place[K, T], *node[K, T]) {
 	t := m.table.Load()
-	for i := t.home(h); ; i = t.after(i) {
+	home := t.home(h)
+	for i := home; ; {
 		b := &t.buckets[i]
 		for hits := placesOf(b.bytes, tagOf(h)); hits != 0; hits &= hits - 1 {
 			p := bits.TrailingZeros64(hits) / 8
@@ -141,6 +147,9 @@ func (m *rowMap[K, T]) find(h uint64, k K) (place[K, T], *node[K, T]) {
 			}
 		}
 		if b.bytes < passedOne {
+			return place[K, T]{}, nil
+		}
+		if i = t.after(i); i == home {
 			return place[K, T]{}, nil
 		}
 	}

@@ -59,6 +59,36 @@ func TestARowMapHoldsWhatAPlainMapHolds(t *testing.T) {
 	}
 }
 
+// Keys that were passed on stay where they are when the buckets that were full have places again. Of a few buckets
+// every one may have been passed by: a look-up that goes on until it finds one that has not would not end.
+func TestALookUpEndsWhereEveryBucketHasBeenPassedBy(t *testing.T) {
+	m := newRowMap[int, int]()
+	m.hash.integer, m.hash.other = false, func(k int) uint64 { return uint64(k/1000) << 63 }
+	put := func(first, n int) {
+		for k := first; k < first+n; k++ {
+			m.insert(m.hash.of(k), &node[int, int]{key: k})
+		}
+	}
+	put(0, places+1)
+	for k := range places - 2 {
+		m.remove(k)
+	}
+	put(1000, places)
+	for i, b := range m.table.Load().buckets {
+		if b.bytes < passedOne {
+			t.Fatalf("bucket %d was not passed by: this test shows nothing", i)
+		}
+	}
+	for _, k := range []int{-1, 0, 500, 1500} {
+		if n := m.load(k); n != nil {
+			t.Errorf("found %v for key %d", n, k)
+		}
+		if _, n := m.find(m.hash.of(k), k); n != nil {
+			t.Errorf("the writer found %v for key %d", n, k)
+		}
+	}
+}
+
 func sameRows(t *testing.T, m *rowMap[int, int], want map[int]*node[int, int]) {
 	t.Helper()
 	met := 0
