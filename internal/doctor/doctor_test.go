@@ -134,7 +134,7 @@ var states = []state{
 		r.install(triggers.BellNotify)
 		r.Exec(r.t, "drop trigger lockstep_announce on lockstep.outbox")
 		return func() { r.install(triggers.BellNotify) }
-	}, patient, "drift", doctor.Warning, "the bell is on but its trigger is missing", "lockstep install --bell notify"},
+	}, patient, "drift", doctor.Warning, "the bell is notify, but its trigger is missing", "lockstep install --bell notify"},
 	{"another cluster's outbox", then("update lockstep.meta set system_identifier = 1", func(r *rig) {
 		if err := triggers.NewHistory(r.t.Context(), r.pool, triggers.Options{Logger: quiet}); err != nil {
 			r.t.Fatal(err)
