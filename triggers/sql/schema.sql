@@ -102,7 +102,7 @@ declare
   meta constant regclass := format('%I.meta', current_setting('lockstep.install_schema'))::regclass;
 begin
   if not exists (select from pg_catalog.pg_attribute where attrelid = nodes and attname = 'bell') then
-    execute format('alter table %s add column stale_seconds double precision, add column bell text not null default %L', nodes, '');
+    execute format('alter table %s add column if not exists stale_seconds double precision, add column if not exists bell text not null default %L', nodes, '');
   end if;
   if not exists (select from pg_catalog.pg_constraint where conrelid = meta and contype = 'c'
                  and pg_catalog.pg_get_constraintdef(oid) like '%''wal''%') then
