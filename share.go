@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
@@ -23,6 +24,9 @@ type SharedCut struct {
 	reading  *outbox.Reading
 	session  *outbox.Session // the cut's own; nil where it is the auditor's
 }
+
+// shareWait is how long a cut may be waited for while its tables are locked.
+const shareWait = 5 * time.Second
 
 // ShareCut makes an instant of this node and of Postgres that both show
 // exactly, however much is written meanwhile: to hold the one against the
@@ -48,13 +52,17 @@ func (n *Node) ShareCut(ctx context.Context, tables ...AnyTable) (*SharedCut, er
 		}
 		which = append(which, i)
 	}
-	for {
+	for try := 1; ; try++ {
 		cut, err := n.shareOnce(ctx, which)
 		if err == nil {
 			return cut, nil
 		}
 		if !errors.Is(err, replay.ErrNotShared) || ctx.Err() != nil {
 			return nil, fmt.Errorf("lockstep: share a cut: %w", err)
+		}
+		select { // what is asked for again at once would meet the same writers
+		case <-ctx.Done():
+		case <-time.After(min(time.Duration(try)*100*time.Millisecond, time.Second)):
 		}
 	}
 }
@@ -117,7 +125,11 @@ func (n *Node) share(ctx context.Context, session *outbox.Session, which []int) 
 		return nil, err //nolint:wrapcheck // the caller does
 	}
 	cut := &SharedCut{reading: reading}
-	shared, err := n.engine.Share(ctx, func(ctx context.Context) (string, error) {
+	// The tables are locked by now: where the engine makes no cut, whoever alters one would wait for us,
+	// and behind them everybody else.
+	waiting, cancel := context.WithTimeout(ctx, shareWait)
+	defer cancel()
+	shared, err := n.engine.Share(waiting, func(ctx context.Context) (string, error) {
 		var err error
 		cut.Name, err = reading.Export(ctx)
 		return cut.Name, err //nolint:wrapcheck // the caller does

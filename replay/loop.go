@@ -90,6 +90,7 @@ func (l *loop) follow(ctx context.Context, sess Session) error {
 		}
 		err = l.advance(ctx, sess, p)
 		p.unshared(err)
+		l.e.nextSharing()
 		if err != nil {
 			return err
 		}

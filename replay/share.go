@@ -97,6 +97,19 @@ func (e *Engine) takeSharing() *sharing {
 	return s
 }
 
+// nextSharing asks for a fetch for whoever is still waiting: one request may stand for several.
+func (e *Engine) nextSharing() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if len(e.sharing) == 0 {
+		return
+	}
+	select {
+	case e.poke <- struct{}{}:
+	default:
+	}
+}
+
 // endSharing tells those whom no cut will be shared with any more. Caller holds mu.
 func (e *Engine) endSharing() {
 	for _, s := range e.sharing {

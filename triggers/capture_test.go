@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -226,6 +228,39 @@ func TestCaptureWithoutTheMarkGoesWrong(t *testing.T) {
 		}
 	}
 	t.Error("capture without the mark was right: this scenario does not show why there is one")
+}
+
+// What capture reads under SERIALIZABLE counts as read by the application: transactions that have nothing to do with
+// each other must not fail for it, be they the first of their sessions or after a reset.
+func TestUnderSerializableCaptureReadsNothing(t *testing.T) {
+	r := newRig(t, "create table a (id int primary key, v int); create table b (id int primary key, v int)", "public.a", "public.b")
+	one, two := r.Conn(t), r.Conn(t)
+	for reset, first := range map[string]string{"select 1": "select 1", "reset all": "select 1", "discard all": "update %s set v = 0 where id = 0"} {
+		for _, conn := range []*pgx.Conn{one, two} {
+			for _, sql := range []string{reset, "begin isolation level serializable"} {
+				if _, err := conn.Exec(t.Context(), sql); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for _, sql := range []string{first, "insert into %s values (coalesce((select max(id) from %[1]s), 0) + 1, 1)", "update %s set v = v + 1", "commit"} {
+			for conn, table := range map[*pgx.Conn]string{one: "a", two: "b"} {
+				sql := strings.NewReplacer("%s", table, "%[1]s", table).Replace(sql)
+				if _, err := conn.Exec(t.Context(), sql); err != nil {
+					t.Errorf("after %s, %s: %v", reset, sql, err)
+				}
+			}
+		}
+	}
+	leads := map[uint64]int{}
+	for _, e := range r.events(t) {
+		if e.Lead {
+			leads[e.Xid]++
+		}
+	}
+	if len(leads) != 6 {
+		t.Errorf("%d of 6 transactions ring: %v", len(leads), leads)
+	}
 }
 
 func TestUnderOneSnapshotAKeyIsNamedAndNotRead(t *testing.T) {

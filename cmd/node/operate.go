@@ -196,6 +196,6 @@ deleted past a transaction that is still in flight; status names it.`,
 	f.DurationVar(&t.KeepAge, "keep", 24*time.Hour, "how old an event may become")
 	f.Int64Var(&t.KeepRows, "keep-rows", 0, "how many events may stay; default: any number")
 	f.DurationVar(&t.HardAge, "hard", 0, "how old an event may become whoever needs it; default: 7 times --keep, 24h at least")
-	f.BoolVar(&past, "past-nodes", false, "spare no node")
+	f.BoolVar(&past, "past-nodes", false, "delete what nodes have not fetched, too: such a node loads its tables again")
 	return cmd
 }

@@ -77,7 +77,7 @@ Exit status: 0 all was printed, 3 the outbox no longer reaches back to the posit
 		},
 	}
 	f := cmd.Flags()
-	f.StringVar(&from, "from", "", "position to begin at, as status and this command print it")
+	f.StringVar(&from, "from", "", "position to begin at, as status --json and this command print it")
 	f.StringVar(&node, "node", "", "begin where this node was at its last beat")
 	f.StringVar(&to, "to", "now", "position to end at, or now")
 	f.StringArrayVar(&r.tables, "table", nil, "only this table's events; may be given again; default: all")

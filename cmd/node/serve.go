@@ -28,6 +28,7 @@ const serveHelp = `serve keeps tables in memory and serves them over HTTP:
   PUT, DELETE the same               with --writes: write the row to Postgres; it is visible here afterwards
   GET /v1/tables/{table}/rows        all rows of one instant, one a line; Lockstep-Position says which
   GET /v1/changes                    every change as it happens, as server-sent events; ?table=... for some tables
+  POST /v1/tables/{table}/reload     load the table again, which lockstep verify --repair does
   POST /v1/cuts                      an instant of the node and of Postgres to compare, which lockstep verify does
   GET /v1/status                     what the node knows of itself
   GET /metrics                       the same for Prometheus

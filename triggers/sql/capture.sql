@@ -37,7 +37,7 @@ $$;
 -- A transaction keeps a note of what was captured in it: a setting that is local
 -- to the transaction, so that a rolled back savepoint takes back the note
 -- together with its events. It is empty until the first event; then it is "1",
--- or the statement_timestamp() of the last capture and the oids of the tables
+-- or "!" (below), or the statement_timestamp() of the last capture and the oids of the tables
 -- captured in that statement, each followed by a comma. Its name carries the
 -- oid of the outbox, since there may be two.
 --
@@ -45,19 +45,35 @@ $$;
 -- statement. So the session keeps a setting as well, which says that nothing was reset
 -- since it was made. Where both are empty the outbox is asked whether the transaction
 -- has events: if so, which tables are marked is not known any more, and none of the
--- transaction's later captures trusts its transition tables. Both stay empty then,
--- so that the next one asks again.
+-- transaction's later captures trusts its transition tables (lost, below).
+-- Under SERIALIZABLE nothing is read, since that would count as read by the
+-- application: the worst is taken for true.
 create or replace function :"schema".wiped() returns boolean
 language plpgsql
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
-declare
-  found constant boolean := exists (select from outbox o where o.xid = pg_current_xact_id_if_assigned());
 begin
-  if not found then
-    perform set_config('lockstep.kept' || 'outbox'::regclass::oid, '1', false);
+  if current_setting('transaction_isolation') = 'serializable'
+     or exists (select from outbox o where o.xid = pg_current_xact_id_if_assigned()) then
+    return true;
   end if;
-  return found;
+  perform set_config('lockstep.kept' || 'outbox'::regclass::oid, '1', false);
+  return false;
+end
+$$;
+
+-- Notes that the marks are lost, once an event has been written and taken the lead;
+-- until then both settings stay empty and the next capture asks again.
+create or replace function :"schema".note_lost() returns void
+language plpgsql
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+declare
+  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+begin
+  if coalesce(current_setting(noted, true), '') <> '' then
+    perform set_config(noted, '!', true), set_config('lockstep.kept' || 'outbox'::regclass::oid, '1', false);
+  end if;
 end
 $$;
 
@@ -184,9 +200,9 @@ declare
   note constant text := coalesce(current_setting(noted, true), '');
   first constant boolean := note = '';
   this constant text := statement_timestamp() || ',';
-  lost constant boolean := case when first and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  lost constant boolean := note = '!' or case when first and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
-  next_note constant text := case when lost then '' when starts_with(note, this) then note || tg_relid || ',' else this || tg_relid || ',' end;
+  next_note constant text := case when starts_with(note, this) then note || tg_relid || ',' else this || tg_relid || ',' end;
   changed bigint; doubt boolean := marked; sql text; done text; k text; was json; is_now json;
 begin
   if not marked then
@@ -257,7 +273,9 @@ begin
     end if;
   end if;
   -- The event that took the lead has left the note already.
-  if lost or not marked and (doubt or not first) then
+  if lost then
+    perform note_lost();
+  elsif not marked and (doubt or not first) then
     done := set_config(noted, next_note, true);
   end if;
   return null;
@@ -292,9 +310,9 @@ declare
   noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
   note constant text := coalesce(current_setting(noted, true), '');
   this constant text := statement_timestamp() || ',';
-  lost constant boolean := case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  lost constant boolean := note = '!' or case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when lost then '' when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
+  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   sql text; done text; r record;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
@@ -310,7 +328,11 @@ begin
   else
     execute sql using table_name, old, new;
   end if;
-  done := set_config(noted, next_note, true);
+  if lost then
+    perform note_lost();
+  else
+    done := set_config(noted, next_note, true);
+  end if;
   return null;
 end
 $$;
@@ -330,9 +352,9 @@ declare
   noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
   note constant text := coalesce(current_setting(noted, true), '');
   this constant text := statement_timestamp() || ',';
-  lost constant boolean := case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  lost constant boolean := note = '!' or case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when lost then '' when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
+  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   done text;
 begin
   -- A table that was written before in this statement may hold rows again
@@ -344,7 +366,11 @@ begin
   else
     insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note = '');
   end if;
-  done := set_config(noted, next_note, true);
+  if lost then
+    perform note_lost();
+  else
+    done := set_config(noted, next_note, true);
+  end if;
   return null;
 end
 $$;

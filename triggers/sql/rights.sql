@@ -8,6 +8,7 @@ grant usage, create on schema :"schema" to :"owner"; -- create: to be given the 
 alter function :"schema".row_limit() owner to :"owner";
 alter function :"schema".name_of(oid) owner to :"owner";
 alter function :"schema".wiped() owner to :"owner";
+alter function :"schema".note_lost() owner to :"owner";
 alter function :"schema".lead_sql() owner to :"owner";
 alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
 alter function :"schema".rekeyed_sql(oid) owner to :"owner";

@@ -231,7 +231,7 @@ func (h *Handler) ofCut(escaped string, page func(http.ResponseWriter, *http.Req
 			return
 		}
 		defer c.idle.Reset(max(0, min(h.CutIdle, time.Until(c.until))))
-		c.idle.Reset(cutLife) // not while it is being read
+		c.idle.Reset(max(0, time.Until(c.until))) // the hour ends it, not its being read
 		w.Header().Set("Lockstep-Position", c.cut.Position.String())
 		page(w, r, c, t)
 	}
@@ -278,7 +278,11 @@ func (h *Handler) cutKeys(w http.ResponseWriter, _ *http.Request, c *heldCut, t 
 	n := 0
 	for k := range t.At(c.cut.View).All() {
 		if n++; n%1000 == 1 {
-			_ = deadline.SetWriteDeadline(time.Now().Add(time.Minute)) // not every writer can
+			by := time.Now().Add(time.Minute)
+			if c.until.Before(by) { // Postgres keeps the instant for no slow reader
+				by = c.until
+			}
+			_ = deadline.SetWriteDeadline(by) // not every writer can
 		}
 		if _, err := fmt.Fprintln(out, k); err != nil {
 			return
