@@ -318,14 +318,17 @@ func (k *checkedSource) export(ctx context.Context) (pgx.Tx, string, error) {
 	}
 	_, err = k.conn.PgConn().Exec(ctx, "set local lock_timeout = '100ms'; lock table "+strings.Join(centralTables, ", ")+" in access share mode").ReadAll()
 	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "55P03" {
+	if errors.As(err, &pgErr) && (pgErr.Code == "55P03" || pgErr.Code == "40P01") { // or it was chosen to end a deadlock with writers
 		return nil, "", tx.Rollback(ctx)
 	}
 	var name string
 	if err == nil {
 		err = tx.QueryRow(ctx, "select pg_export_snapshot()").Scan(&name)
 	}
-	return tx, name, err
+	if err != nil { // the next fetch begins another one
+		return nil, "", errors.Join(err, tx.Rollback(context.WithoutCancel(ctx)))
+	}
+	return tx, name, nil
 }
 
 // read is every table as documents, by key.
