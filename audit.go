@@ -11,6 +11,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
@@ -106,7 +107,7 @@ func (a *auditor) run(ctx context.Context) {
 		if ctx.Err() == nil {
 			a.n.audit.count(func(st *AuditStatus) { st.Sweeps, st.LastSweep = st.Sweeps+1, time.Now() })
 		}
-		a.rest(ctx, auditPause)
+		pause.For(ctx, auditPause)
 	}
 }
 
@@ -131,18 +132,9 @@ func (a *auditor) failed(ctx context.Context, table string, err error) {
 	})
 }
 
-func (a *auditor) rest(ctx context.Context, d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
-}
-
 // pay waits for as long as the rows may take.
 func (a *auditor) pay(ctx context.Context, rows int) {
-	a.rest(ctx, time.Duration(max(rows, 1))*time.Second/time.Duration(a.n.cfg.Audit))
+	pause.For(ctx, time.Duration(max(rows, 1))*time.Second/time.Duration(a.n.cfg.Audit))
 }
 
 // table compares one table, both ways.
@@ -190,7 +182,7 @@ func (a *auditor) at(ctx context.Context, i int, fn func(comparison, *SharedCut)
 		if !errors.Is(err, replay.ErrNotShared) || try == auditTries {
 			return err
 		}
-		a.rest(ctx, time.Duration(try)*100*time.Millisecond)
+		pause.For(ctx, time.Duration(try)*100*time.Millisecond)
 		if ctx.Err() != nil {
 			return nil
 		}

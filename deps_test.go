@@ -71,18 +71,19 @@ func TestEmbedderLinksAShortListOfModules(t *testing.T) {
 // changes docs/design.md, section 5, with it.
 var arrows = map[string][]string{
 	"triggers":        {"internal/psql"},
-	"outbox":          {"internal/psql", "outbox/rowjson"},
+	"outbox":          {"internal/psql", "internal/pause", "outbox/rowjson"},
 	"outbox/rowjson":  {},
 	"outbox/wal":      {"outbox", "internal/psql"},
 	"cache":           {},
-	"replay":          {"outbox", "cache", "internal/line"},
-	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line", "internal/checkpoint"},
+	"replay":          {"outbox", "cache", "internal/line", "internal/pause"},
+	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line", "internal/pause", "internal/checkpoint"},
 	"metrics":         {"", "replay"},
 	"locksteptest":    {"", "replay", "outbox", "internal/bridge"},
 	"internal/bridge": {"replay", "outbox"},
 	"internal/rowmap": {},
 	"internal/psql":   {},
 	"internal/line":   {},
+	"internal/pause":  {},
 
 	"internal/checkpoint": {},
 }

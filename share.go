@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
@@ -60,10 +61,7 @@ func (n *Node) ShareCut(ctx context.Context, tables ...AnyTable) (*SharedCut, er
 		if !errors.Is(err, replay.ErrNotShared) || ctx.Err() != nil {
 			return nil, fmt.Errorf("lockstep: share a cut: %w", err)
 		}
-		select { // what is asked for again at once would meet the same writers
-		case <-ctx.Done():
-		case <-time.After(min(time.Duration(try)*100*time.Millisecond, time.Second)):
-		}
+		pause.For(ctx, min(time.Duration(try)*100*time.Millisecond, time.Second)) // at once it would meet the same writers
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -19,16 +20,12 @@ const trimEvery = time.Minute
 // cron job has them, or nobody was meant to.
 func (n *Node) trim(ctx context.Context) {
 	o := outbox.TrimOptions{Schema: n.cfg.Schema, KeepAge: n.cfg.Retention, KeepRows: n.cfg.RetentionRows, Turn: true}
-	pause := min(trimEvery, max(n.cfg.Retention/4, time.Second))
+	every := min(trimEvery, max(n.cfg.Retention/4, time.Second))
 	said := false
 	for {
 		// Not all nodes at once: they came up together.
-		timer := time.NewTimer(pause/2 + rand.N(pause))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
+		if !pause.For(ctx, every/2+rand.N(every)) {
 			return
-		case <-timer.C:
 		}
 		done, err := outbox.Trim(ctx, n.pool, o)
 		var pgErr *pgconn.PgError

@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/internal/pause"
 )
 
 // Doorbell is a bell that only those programs link that name it: wal.Bell.
@@ -185,21 +187,9 @@ func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan s
 				s.polls(slog.LevelWarn, err.Error())
 			}
 		}
-		if err == nil || !rest(ctx, cfg.RetryBell) {
+		if err == nil || !pause.For(ctx, cfg.RetryBell) {
 			return
 		}
-	}
-}
-
-// rest reports whether it was left in peace.
-func rest(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 

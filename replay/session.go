@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -193,13 +194,7 @@ func (l *loop) pause(ctx context.Context) {
 		d *= 2
 	}
 	d = min(d, l.cfg.BackoffMax)
-	d = d/2 + rand.N(d/2+1)
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-	case <-timer.C:
-	}
+	pause.For(ctx, d/2+rand.N(d/2+1))
 }
 
 // guard runs a call of the source and gives it up when it makes no progress.

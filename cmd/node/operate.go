@@ -2,7 +2,6 @@ package main
 
 import (
 	"cmp"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -12,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -58,7 +58,7 @@ last beat is old has ended, or cannot reach Postgres. What nobody has told is "?
 				default:
 					sayOverview(out, v)
 				}
-				if !watch || !pause(cmd.Context(), 2*time.Second) {
+				if !watch || !pause.For(cmd.Context(), 2*time.Second) {
 					return nil
 				}
 			}
@@ -67,18 +67,6 @@ last beat is old has ended, or cannot reach Postgres. What nobody has told is "?
 	cmd.Flags().BoolVar(&watch, "watch", false, "again every two seconds, until interrupted")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "as JSON")
 	return cmd
-}
-
-// pause waits, and reports false when it was interrupted.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return false
-	case <-timer.C:
-		return true
-	}
 }
 
 func sayOverview(out io.Writer, v *outbox.Overview) {

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/pause"
 )
 
 func sortKeys(keys []rowKey) {
@@ -46,7 +47,7 @@ func deletable(key int) bool { return key%registersEach == 0 }
 const callWithin = 4 * time.Second
 
 func (c *client) run(ctx context.Context) {
-	for pause(ctx, time.Duration(5+c.rng.IntN(30))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(5+c.rng.IntN(30))*time.Millisecond) {
 		c.step(ctx)
 	}
 }

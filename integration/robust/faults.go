@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/internal/pgserver"
 )
 
@@ -84,7 +85,7 @@ func toxic(nodes int, kind, attributes string) func(context.Context, *world) err
 		for _, i := range order[:min(nodes, len(order))] {
 			err = errors.Join(err, w.nodes[i].toxic(kind, attributes))
 		}
-		pause(ctx, w.outage())
+		pause.For(ctx, w.outage())
 		return errors.Join(err, w.heal(ctx))
 	}
 }
@@ -101,7 +102,7 @@ func refused(ctx context.Context, w *world) error {
 	for _, p := range w.nodes {
 		p.proxy.Stop()
 	}
-	pause(ctx, w.outage())
+	pause.For(ctx, w.outage())
 	return w.heal(ctx)
 }
 
@@ -127,7 +128,7 @@ func lostTail(ctx context.Context, w *world) error {
 			return err
 		}
 	}
-	pause(ctx, w.between(50*time.Millisecond, 400*time.Millisecond))
+	pause.For(ctx, w.between(50*time.Millisecond, 400*time.Millisecond))
 	return w.crash(ctx, w.server.Kill, w.between(0, 300*time.Millisecond))
 }
 
@@ -142,7 +143,7 @@ func midCut(ctx context.Context, w *world) error {
 			if err != nil {
 				return err
 			}
-			pause(ctx, 20*time.Millisecond)
+			pause.For(ctx, 20*time.Millisecond)
 		}
 	}
 	return nil
@@ -154,7 +155,7 @@ func stopped(ctx context.Context, w *world) error {
 	if err := p.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	pause(ctx, w.outage())
+	pause.For(ctx, w.outage())
 	err := w.trim(ctx, everything)
 	return errors.Join(err, p.signal(syscall.SIGCONT))
 }
@@ -164,7 +165,7 @@ func killed(ctx context.Context, w *world) error {
 	if err := p.kill(); err != nil {
 		return err
 	}
-	pause(ctx, w.between(0, 500*time.Millisecond))
+	pause.For(ctx, w.between(0, 500*time.Millisecond))
 	return p.start(w)
 }
 
@@ -182,7 +183,7 @@ func truncateWhileLoading(ctx context.Context, w *world) error {
 		if err != nil && !strings.Contains(err.Error(), "55P03") && !strings.Contains(err.Error(), "40P01") {
 			return err
 		}
-		pause(ctx, 20*time.Millisecond)
+		pause.For(ctx, 20*time.Millisecond)
 	}
 	return nil
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -37,7 +38,7 @@ func exhausted(ctx context.Context, w *world) error {
 				return nil //nolint:nilerr // none is to be had, which is what was wanted
 			}
 		}
-		pause(ctx, 50*time.Millisecond)
+		pause.For(ctx, 50*time.Millisecond)
 	}
 	return nil
 }
@@ -53,7 +54,7 @@ func timeouts(ctx context.Context, w *world) error {
 		set += "alter database run set " + n + " = '40ms'; "
 	}
 	err := w.sql(ctx, set+"select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'lockstep%'")
-	pause(ctx, w.outage())
+	pause.For(ctx, w.outage())
 	admin := w.server.DSN("postgres")
 	return errors.Join(err, w.on(ctx, admin, func(conn *pgx.Conn) error {
 		for _, n := range names {
@@ -74,7 +75,7 @@ func idler(_ context.Context, w *world) error {
 			if _, err := conn.Exec(ctx, fmt.Sprintf("set lock_timeout = '2s'; begin; insert into echo (id, stamp) values (%d, 's' || nextval('stamps')) on conflict (id) do update set stamp = excluded.stamp", 1000+n)); err != nil {
 				return err
 			}
-			pause(ctx, idle)
+			pause.For(ctx, idle)
 			_, err := conn.Exec(ctx, "commit")
 			return err
 		})
@@ -103,7 +104,7 @@ func diskFull(ctx context.Context, w *world) error {
 				break
 			}
 		}
-		pause(ctx, w.between(0, 500*time.Millisecond))
+		pause.For(ctx, w.between(0, 500*time.Millisecond))
 		err := w.disk.free()
 		return errors.Join(err, w.server.Kill())
 	}
@@ -139,7 +140,7 @@ func queueFull(ctx context.Context, w *world) error {
 				}
 			}
 		})
-		pause(ctx, w.outage())
+		pause.For(ctx, w.outage())
 		return err
 	})
 }
@@ -159,7 +160,7 @@ func slotsTaken(ctx context.Context, w *world) error {
 			var full *pgconn.PgError
 			if errors.As(err, &full) && full.Code == "53400" {
 				_, err = conn.Exec(ctx, "select pg_terminate_backend(active_pid) from pg_replication_slots where slot_name like 'lockstep%'")
-				pause(ctx, 10*time.Millisecond)
+				pause.For(ctx, 10*time.Millisecond)
 			}
 			if err != nil {
 				return err

@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -62,7 +63,7 @@ func longWriter(ctx context.Context, w *world) error {
 			return err
 		}
 		for range 3 {
-			pause(ctx, w.between(50*time.Millisecond, 400*time.Millisecond))
+			pause.For(ctx, w.between(50*time.Millisecond, 400*time.Millisecond))
 			if err := w.trim(ctx, everything); err != nil {
 				return err
 			}
@@ -79,7 +80,7 @@ func bellHeld(ctx context.Context, w *world) error {
 		if err != nil {
 			return err
 		}
-		pause(ctx, w.outage())
+		pause.For(ctx, w.outage())
 		_, err = conn.Exec(ctx, "commit")
 		return err
 	})
@@ -142,6 +143,6 @@ func otherBell(ctx context.Context, w *world) error {
 		other = bells(w.cfg.Profile)[1]
 	}
 	err := w.install(ctx, other)
-	pause(ctx, w.outage())
+	pause.For(ctx, w.outage())
 	return errors.Join(err, w.install(ctx, w.cfg.Bell))
 }

@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/internal/pause"
 )
 
 // readServer reads what the tables hold, what the witness saw, and the log, in one snapshot.
@@ -116,7 +118,7 @@ func (w *world) left(ctx context.Context, h *History) error {
 			if len(found) == 0 || time.Now().After(end) {
 				return nil
 			}
-			if !pause(ctx, 50*time.Millisecond) {
+			if !pause.For(ctx, 50*time.Millisecond) {
 				return ctx.Err()
 			}
 		}

@@ -21,6 +21,7 @@ import (
 	"go.uber.org/goleak"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox/wal"
 )
 
@@ -189,21 +190,9 @@ func (m *member) open() error {
 			m.live.Store(m.node)
 			return nil
 		}
-		if !pause(ctx, 100*time.Millisecond) {
+		if !pause.For(ctx, 100*time.Millisecond) {
 			return err
 		}
-	}
-}
-
-// pause lets time pass, unless ctx ends.
-func pause(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
 	}
 }
 
@@ -218,7 +207,7 @@ func (m *member) settle() *Final {
 	defer cancel()
 	f := &Final{}
 	err := m.node.Barrier(ctx)
-	for m.node.Status().State != lockstep.Live && pause(ctx, 20*time.Millisecond) {
+	for m.node.Status().State != lockstep.Live && pause.For(ctx, 20*time.Millisecond) {
 	}
 	s := m.node.Status()
 	f.T, f.Took, f.State = now(), time.Since(began), s.State.String()

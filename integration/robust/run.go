@@ -15,6 +15,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/internal/pgserver"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -163,7 +164,7 @@ func (w *world) makeFaults(ctx context.Context) error {
 	names := Faults()
 	end := time.Now().Add(w.cfg.For)
 	for i := 0; ; i++ {
-		if !pause(ctx, w.between(100*time.Millisecond, 1200*time.Millisecond)) {
+		if !pause.For(ctx, w.between(100*time.Millisecond, 1200*time.Millisecond)) {
 			return ctx.Err()
 		}
 		if w.cfg.Faults == nil && time.Now().After(end) || w.cfg.Faults != nil && i == len(w.cfg.Faults) {

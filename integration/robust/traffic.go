@@ -14,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -56,10 +57,10 @@ type writer struct {
 // run writes until ctx ends. It connects again for as long as it takes.
 func (w *writer) run(ctx context.Context) {
 	defer func() { w.drop() }()
-	for pause(ctx, time.Duration(1+w.rng.IntN(12))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(1+w.rng.IntN(12))*time.Millisecond) {
 		if w.conn == nil || w.conn.IsClosed() {
 			if !w.connect(ctx) {
-				pause(ctx, 50*time.Millisecond)
+				pause.For(ctx, 50*time.Millisecond)
 				continue
 			}
 		}

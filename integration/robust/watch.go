@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/pause"
 )
 
 // cut records a published state, by a walk over all rows. It runs on the node's own goroutine, so
@@ -94,7 +95,7 @@ func (m *member) subscribe(ctx context.Context) {
 
 // claim records what the node says of itself, 50 times a second, and brings the records to the file.
 func (m *member) claim(ctx context.Context) {
-	for n := 0; pause(ctx, 20*time.Millisecond); n++ {
+	for n := 0; pause.For(ctx, 20*time.Millisecond); n++ {
 		c := &Claim{T: now()}
 		s := m.node.Status()
 		c.State, c.Bell = s.State.String(), s.Bell
@@ -109,7 +110,7 @@ func (m *member) claim(ctx context.Context) {
 // read looks through views and past them.
 func (m *member) read(ctx context.Context, rng *rand.Rand) {
 	names := []string{"account", "saving", "item", "echo", "tail", "wide", "part", "register"}
-	for pause(ctx, time.Duration(3+rng.IntN(8))*time.Millisecond) {
+	for pause.For(ctx, time.Duration(3+rng.IntN(8))*time.Millisecond) {
 		r := &Read{Call: now()}
 		m.node.View(func(v *lockstep.View) {
 			r.Rev = v.Revision()

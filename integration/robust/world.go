@@ -18,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/internal/logbuf"
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/internal/pgserver"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -141,7 +142,7 @@ func (w *world) crash(ctx context.Context, end func() error, hold time.Duration)
 		return err
 	}
 	c := Crash{T: now()}
-	pause(ctx, hold)
+	pause.For(ctx, hold)
 	starting, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Minute) // it may have a million rows to recover
 	defer cancel()
 	if err := w.server.Restart(starting); err != nil {

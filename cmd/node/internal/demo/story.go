@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -67,13 +68,13 @@ func (c *cluster) script(ctx context.Context, victim int) error {
 
 func (c *cluster) scenes(ctx context.Context, victim int) error {
 	sixth := c.Duration / 6
-	if !pause(ctx, sixth) {
+	if !pause.For(ctx, sixth) {
 		return nil
 	}
 	if _, err := c.raise(ctx); err != nil {
 		return err
 	}
-	if err := c.promote(ctx); err != nil || !pause(ctx, sixth) {
+	if err := c.promote(ctx); err != nil || !pause.For(ctx, sixth) {
 		return err
 	}
 	c.progress(ctx)
@@ -83,13 +84,13 @@ func (c *cluster) scenes(ctx context.Context, victim int) error {
 // outage cuts a node off for a while, shows that it answers, and heals it.
 func (c *cluster) outage(ctx context.Context, victim int, half time.Duration) error {
 	c.cutOff(victim)
-	pause(ctx, half)
+	pause.For(ctx, half)
 	shown := context.WithoutCancel(ctx)
 	err := c.promote(shown)
 	if err == nil {
 		_, err = c.raise(shown)
 	}
-	pause(ctx, half)
+	pause.For(ctx, half)
 	c.progress(shown)
 	_, e := c.heal(shown, victim)
 	return errors.Join(err, e)
@@ -224,18 +225,6 @@ func (c *cluster) progress(ctx context.Context) {
 		at = append(at, text)
 	}
 	c.say(dim, "%s transactions so far; events applied: %s", thousands(c.traffic.total()), strings.Join(at, ", "))
-}
-
-// pause waits for a while; false: the context has ended.
-func pause(ctx context.Context, d time.Duration) bool {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 func firstLine(s string) string {
