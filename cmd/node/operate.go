@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/pglockstep/lockstep/internal/human"
 	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
@@ -74,7 +75,7 @@ func sayOverview(out io.Writer, v *outbox.Overview) {
 	if !v.Oldest.IsZero() {
 		oldest = "the oldest event is of " + v.Oldest.Local().Format(time.DateTime)
 	}
-	fmt.Fprintf(out, "outbox: about %d rows, %s; %s; %.1f events/s in the last minute; bell %s\n", v.Rows, size(v.Bytes), oldest, v.Rate, v.Bell)
+	fmt.Fprintf(out, "outbox: about %d rows, %s; %s; %.1f events/s in the last minute; bell %s\n", v.Rows, human.Bytes(v.Bytes), oldest, v.Rate, v.Bell)
 	fmt.Fprintf(out, "horizon: transaction %d, moved %s\n", v.Horizon, v.Trimmed.Local().Format(time.DateTime))
 	for _, who := range []string{v.OldestWriter, v.OldestPrepared} {
 		if who != "" {
@@ -82,7 +83,7 @@ func sayOverview(out io.Writer, v *outbox.Overview) {
 		}
 	}
 	if v.LogKept > 0 {
-		fmt.Fprintf(out, "nodes that read the server's log keep %s of it\n", size(v.LogKept))
+		fmt.Fprintf(out, "nodes that read the server's log keep %s of it\n", human.Bytes(v.LogKept))
 	}
 	if len(v.Nodes) == 0 {
 		fmt.Fprintln(out, "no node has registered")
@@ -126,16 +127,6 @@ func short(position string) string {
 		return position
 	}
 	return position[:45] + "..."
-}
-
-func size(bytes int64) string {
-	switch {
-	case bytes < 1<<20:
-		return fmt.Sprintf("%d kB", bytes>>10)
-	case bytes < 1<<30:
-		return fmt.Sprintf("%d MB", bytes>>20)
-	}
-	return fmt.Sprintf("%.1f GB", float64(bytes)/(1<<30))
 }
 
 func trimCommand(o *options) *cobra.Command {

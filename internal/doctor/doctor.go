@@ -116,6 +116,7 @@ type exam struct {
 	server server
 	tables []triggers.Table
 	log    *outbox.Overview // nil: it could not be read
+	size   *logSize         // the same
 }
 
 // check is one thing to look for.

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/pglockstep/lockstep/internal/human"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -71,8 +72,17 @@ type logSize struct {
 	Rate                    float64  // of the newest 10,000 events
 }
 
-func (e *exam) logSize(ctx context.Context) (logSize, error) {
-	return queryOne[logSize](ctx, e, "log.sql", keptNewest-1)
+// logSize is asked for once.
+func (e *exam) logSize(ctx context.Context) (*logSize, error) {
+	if e.size != nil {
+		return e.size, nil
+	}
+	size, err := queryOne[logSize](ctx, e, "log.sql", keptNewest-1)
+	if err != nil {
+		return nil, err
+	}
+	e.size = &size
+	return e.size, nil
 }
 
 // checkTrimming finds out that nobody trims, or that trimming is held up.
@@ -155,12 +165,12 @@ func (e *exam) checkGrowth(ctx context.Context) error {
 	each := size.EventBytes + perEvent
 	full := int64(rate * each * e.Retention.Seconds())
 	f := Finding{
-		Check: "growth", Level: Note, What: fmt.Sprintf("the outbox has %s; at %.1f events/s of %.0f bytes it comes to %s in %s", bytesOf(size.Bytes), rate, each, bytesOf(full), e.Retention),
+		Check: "growth", Level: Note, What: fmt.Sprintf("the outbox has %s; at %.1f events/s of %.0f bytes it comes to %s in %s", human.Bytes(size.Bytes), rate, each, human.Bytes(full), e.Retention),
 		Why: "events are kept for " + e.Retention.String() + ", so that a node that was away that long replays what it missed",
 	}
 	if max(full, size.Bytes) > e.MaxOutbox {
 		f.Level = Warning
-		f.Why = "that is more than the " + bytesOf(e.MaxOutbox) + " of --max-outbox; " + f.Why
+		f.Why = "that is more than the " + human.Bytes(e.MaxOutbox) + " of --max-outbox; " + f.Why
 		f.Mend = "a shorter Config.Retention, or Config.RetentionRows; or --max-outbox, if there is room"
 	}
 	e.add(f)

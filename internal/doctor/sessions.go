@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"github.com/pglockstep/lockstep/internal/human"
 )
 
 // terminate is the mend for a session.
@@ -144,7 +146,7 @@ func (e *exam) checkSlots(ctx context.Context) error {
 		}
 		if !s.Active && s.Kept > e.MaxWAL {
 			e.add(Finding{
-				Check: "old snapshots", Level: Warning, What: fmt.Sprintf("nobody reads %s, which keeps %s of the log", name, bytesOf(s.Kept)),
+				Check: "old snapshots", Level: Warning, What: fmt.Sprintf("nobody reads %s, which keeps %s of the log", name, human.Bytes(s.Kept)),
 				Why:  "the log fills the disk; a full disk stops the server, and with it every write",
 				Mend: "SELECT pg_drop_replication_slot('" + s.Name + "'), if nobody will come back to it; max_slot_wal_keep_size bounds it",
 			})
@@ -175,15 +177,4 @@ func orElse(s, other string) string {
 		return other
 	}
 	return s
-}
-
-// bytesOf is a size as a person reads it.
-func bytesOf(n int64) string {
-	switch {
-	case n < 1<<20:
-		return fmt.Sprintf("%d kB", n>>10)
-	case n < 1<<30:
-		return fmt.Sprintf("%d MB", n>>20)
-	}
-	return fmt.Sprintf("%.1f GB", float64(n)/(1<<30))
 }

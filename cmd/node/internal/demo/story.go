@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/human"
 	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
@@ -237,9 +238,5 @@ func firstLine(s string) string {
 
 // thousands writes a number as people read it.
 func thousands(n uint64) string {
-	s := fmt.Sprint(n)
-	for at := len(s) - 3; at > 0; at -= 3 {
-		s = s[:at] + "," + s[at:]
-	}
-	return s
+	return human.Digits(fmt.Sprint(n))
 }

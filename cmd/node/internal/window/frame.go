@@ -6,13 +6,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/pglockstep/lockstep/internal/human"
 	"github.com/pglockstep/lockstep/outbox"
 )
-
-// frame is everything that all pages of one theme show at one moment.
-type frame struct {
-	json []byte
-}
 
 // The JSON of a frame: texts as they are shown, so that the page need not know what they mean.
 type (
@@ -71,8 +67,8 @@ func (w *Window) show() {
 	w.next = make(chan struct{})
 }
 
-// make makes a frame. Caller holds mu.
-func (w *Window) make(dark bool) *frame {
+// make makes a frame, as JSON: everything that all pages of one theme show at one moment. Caller holds mu.
+func (w *Window) make(dark bool) []byte {
 	f := frameJSON{Title: w.cfg.Title, At: time.Now(), Question: w.cfg.Question, Nodes: []nodeJSON{}, Tables: []fact{}, Actions: w.actions(nil), Log: w.log}
 	live := 0
 	worst := 0.0
@@ -103,9 +99,9 @@ func (w *Window) make(dark bool) *frame {
 	}
 	b, err := json.Marshal(f)
 	if err != nil {
-		b = []byte("{}") // it has no value that cannot be written
+		return []byte("{}") // it has no value that cannot be written
 	}
-	return &frame{json: b}
+	return b
 }
 
 // asked is a node that answers for itself. Caller holds mu.
@@ -297,11 +293,7 @@ func seconds(s float64) string {
 
 // count is a number as people read it.
 func count(v float64) string {
-	s := fmt.Sprintf("%.0f", v)
-	for at := len(s) - 3; at > 0; at -= 3 {
-		s = s[:at] + "," + s[at:]
-	}
-	return s
+	return human.Digits(fmt.Sprintf("%.0f", v))
 }
 
 func size(bytes int64) string {

@@ -99,7 +99,7 @@ func (w *Window) close(dark int) {
 }
 
 // newest is the newest frame, and a channel that is closed with the next one.
-func (w *Window) newest(dark int) (*frame, <-chan struct{}) {
+func (w *Window) newest(dark int) ([]byte, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.frame[dark], w.next
@@ -133,7 +133,7 @@ func (w *Window) events(rw http.ResponseWriter, r *http.Request) {
 		f, next := w.newest(dark)
 		_ = to.SetWriteDeadline(time.Now().Add(w.cfg.Patience)) // not every writer can
 		if f != nil {
-			if err := event(rw, "frame", f.json); err != nil {
+			if err := event(rw, "frame", f); err != nil {
 				return
 			}
 		}

@@ -70,7 +70,7 @@ type Window struct {
 	log   []logLine
 	pages int
 	dark  [2]int        // open pages by theme
-	frame [2]*frame     // the newest, by theme; nil where no page is open
+	frame [2][]byte     // the newest, by theme; nil where no page is open
 	next  chan struct{} // closed with the next frame
 }
 

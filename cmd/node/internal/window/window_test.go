@@ -71,8 +71,8 @@ func TestWithNoPageOpenNothingIsDrawnAndPostgresIsNotAsked(t *testing.T) {
 			t.Errorf("with one dark page: light %v, dark %v, %d looks", light, dark, looks.Load())
 		}
 		for _, want := range []string{`"name":"n1","asked":true`, `"name":"n2","asked":false`, "2 of 2", "1 more have registered"} {
-			if !strings.Contains(string(dark.json), want) {
-				t.Errorf("no %q in %s", want, dark.json)
+			if !strings.Contains(string(dark), want) {
+				t.Errorf("no %q in %s", want, dark)
 			}
 		}
 		w.close(1)
@@ -103,7 +103,7 @@ func TestWhatHappenedIsRememberedAndMarked(t *testing.T) {
 			t.Fatal(err)
 		}
 		f, _ := w.newest(0)
-		got := string(f.json)
+		got := string(f)
 		for _, want := range []string{"n1 is live", "n1 is stale: the password ***; is wrong", "3.00 s at most. Marks: 1 second with gaps, 1 replay, 0 loads", `"state":"no answer"`, "the pipe is broken", "300 at most"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %q in %s", want, got)
