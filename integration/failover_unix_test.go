@@ -72,17 +72,8 @@ func hosts(t *testing.T, db *pgtest.DB, attrs string, addresses ...string) *pgxp
 		ap := netip.MustParseAddrPort(a)
 		names, ports = append(names, ap.Addr().String()), append(ports, fmt.Sprint(ap.Port()))
 	}
-	cfg, err := pgxpool.ParseConfig(fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable target_session_attrs=%s",
+	return poolAt(t, fmt.Sprintf("host=%s port=%s user=%s dbname=%s sslmode=disable target_session_attrs=%s",
 		strings.Join(names, ","), strings.Join(ports, ","), at.User.Username(), db.Name, attrs))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := pgxpool.NewWithConfig(deadline(t), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
-	return pool
 }
 
 // A primary dies with the end of its log, which its standby never got but a

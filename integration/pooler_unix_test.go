@@ -102,16 +102,7 @@ func others(t *testing.T, pool *pgxpool.Pool) (found map[string]int) {
 func TestANodeBehindAPoolerPollsAndDisturbsNobody(t *testing.T) {
 	db := fresh(t)
 	items(t, db)
-	dsn := pooled(t, db)
-	config, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := pgxpool.NewWithConfig(deadline(t), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool := poolAt(t, pooled(t, db))
 	before := others(t, pool)
 	node, table := start(t, pool)
 	if s := node.Status(); s.Bell != "poll" {
@@ -151,15 +142,7 @@ func TestANodeBehindAPoolerPollsAndDisturbsNobody(t *testing.T) {
 func TestTheAuditWorksBehindAPooler(t *testing.T) {
 	db := fresh(t)
 	items(t, db)
-	config, err := pgxpool.ParseConfig(pooled(t, db))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := pgxpool.NewWithConfig(deadline(t), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool := poolAt(t, pooled(t, db))
 	db.Exec(t, "insert into items (id, v) select i, 0 from generate_series(1000, 1999) i")
 	documents := lockstep.Documents("public.items")
 	// Slow enough for a row to go wrong while the first sweep is under way.

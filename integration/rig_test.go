@@ -107,6 +107,21 @@ func start(t *testing.T, pool *pgxpool.Pool) (*lockstep.Node, *lockstep.Table[in
 	return startNode(t, pool, lockstep.Config{}, table), table
 }
 
+// poolAt is a pool of the test's.
+func poolAt(t *testing.T, dsn string) *pgxpool.Pool {
+	t.Helper()
+	config, err := pgxpool.ParseConfig(dsn)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool, err := pgxpool.NewWithConfig(deadline(t), config)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(pool.Close)
+	return pool
+}
+
 // proxied is a pool whose connections go through a proxy.
 func proxied(t *testing.T, db *pgtest.DB) (*pgxpool.Pool, *toxiproxy.Proxy) {
 	t.Helper()

@@ -6,8 +6,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/outbox/wal"
 	"github.com/pglockstep/lockstep/triggers"
@@ -19,15 +17,7 @@ func TestANodeThatReadsTheLogPollsBehindAPoolerThatRefusesIt(t *testing.T) {
 	db := c.New(t)
 	items(t, db)
 	rings(t, db, triggers.BellWAL)
-	config, err := pgxpool.ParseConfig(pooled(t, db))
-	if err != nil {
-		t.Fatal(err)
-	}
-	pool, err := pgxpool.NewWithConfig(deadline(t), config)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(pool.Close)
+	pool := poolAt(t, pooled(t, db))
 	table := itemTable()
 	node := startNode(t, pool, lockstep.Config{WAL: wal.Bell{}}, table)
 	switch s := node.Status(); {

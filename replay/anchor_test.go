@@ -202,34 +202,36 @@ func TestAnAnchorThatIsNotWholeProvesNothing(t *testing.T) {
 	})
 }
 
+// reconnects cuts the engine off and heals it, and wants so many resyncs by then.
+func (r *rig) reconnects(resyncs uint64) {
+	r.Helper()
+	r.cutOff()
+	r.cameBack()
+	r.heal()
+	if st := r.eng.Status(); st.Resyncs != resyncs {
+		r.Errorf("%d resyncs, want %d: %+v", st.Resyncs, resyncs, st.Loads)
+	}
+}
+
 // A load that has seen more transactions than it can ask for again knows of no
 // proof that all of them are there, until an event from after it is applied.
 func TestALoadThatHasSeenMoreThanItsAnchorIsProvedByTheNextEvent(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		r.set(func(db *fakeDB) { db.older = true })
-		again := func(resyncs uint64) {
-			t.Helper()
-			r.cutOff()
-			r.cameBack()
-			r.heal()
-			if st := r.eng.Status(); st.Resyncs != resyncs {
-				t.Errorf("%d resyncs, want %d: %+v", st.Resyncs, resyncs, st.Loads)
-			}
-		}
-		again(0) // the first load's anchor was all there is
+		r.reconnects(0) // the first load's anchor was all there is
 		if err := r.eng.Reload(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		again(0) // it asked for one table, from a position
+		r.reconnects(0) // it asked for one table, from a position
 		r.db.crash(0)
-		again(1)
-		again(2)
+		r.reconnects(1)
+		r.reconnects(2)
 		if l := r.lastLoad(); l.Reason != AnchorMissing || !strings.Contains(l.Detail, "since the load") {
 			t.Errorf("the last load is %+v", l)
 		}
 		r.write(emp, 1, "one more")
 		r.settle()
-		again(2)
+		r.reconnects(2)
 	})
 }
 
@@ -238,43 +240,34 @@ func TestALoadThatHasSeenMoreThanItsAnchorIsProvedByTheNextEvent(t *testing.T) {
 func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		attest := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat()) }
-		again := func(resyncs uint64) {
-			t.Helper()
-			r.cutOff()
-			r.cameBack()
-			r.heal()
-			if st := r.eng.Status(); st.Resyncs != resyncs {
-				t.Errorf("%d resyncs, want %d: %+v", st.Resyncs, resyncs, st.Loads)
-			}
-		}
 		attest() // nobody needs it
 		r.set(func(db *fakeDB) { db.older = true })
 		r.write(emp, 1, "kept")
 		r.settle()
 		r.db.crash(0)
-		again(1)
+		r.reconnects(1)
 		r.db.beat() // nobody has told the engine of it
-		again(2)
+		r.reconnects(2)
 		attest()
 		place := r.wal()
-		again(2)
+		r.reconnects(2)
 		time.Sleep(time.Second) // on the bubble's clock: the next row has another time
 		attest()
-		again(2)
+		r.reconnects(2)
 		r.db.crash(place) // loses the last row, and keeps one that is enough
-		again(2)
+		r.reconnects(2)
 		r.db.crash(place - 1) // loses all of them
-		again(3)
-		again(4)
+		r.reconnects(3)
+		r.reconnects(4)
 		began := r.eng.Attesting()
-		again(5)
+		r.reconnects(5)
 		r.eng.Attest(began, r.db.beat())
-		again(6) // a row begun before the load proves nothing
+		r.reconnects(6) // a row begun before the load proves nothing
 		attest()
-		again(6)
+		r.reconnects(6)
 		r.db.newHistory()
-		again(7)
-		again(8) // nor does the one that has proved another load
+		r.reconnects(7)
+		r.reconnects(8) // nor does the one that has proved another load
 	})
 }
 

@@ -5,8 +5,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
-
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -14,16 +12,8 @@ import (
 // published are the publications of a database with what they publish.
 func (r *rig) published(t *testing.T) []string {
 	t.Helper()
-	rows, err := r.pool.Query(t.Context(), `select concat_ws(' ', p.pubname, t.schemaname, t.tablename, case when pubinsert then 'i' end, case when pubupdate or pubdelete or pubtruncate then 'more' end)
+	return r.list(t, `select concat_ws(' ', p.pubname, t.schemaname, t.tablename, case when pubinsert then 'i' end, case when pubupdate or pubdelete or pubtruncate then 'more' end)
 		from pg_publication p left join pg_publication_tables t using (pubname) order by 1`)
-	if err != nil {
-		t.Fatal(err)
-	}
-	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	if err != nil {
-		t.Fatal(err)
-	}
-	return list
 }
 
 func (r *rig) setBell(t *testing.T, bell triggers.Bell) {

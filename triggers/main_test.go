@@ -64,6 +64,20 @@ func (r *rig) events(t *testing.T) []event {
 	return got
 }
 
+// list are the texts that a query finds.
+func (r *rig) list(t *testing.T, sql string) []string {
+	t.Helper()
+	rows, err := r.pool.Query(t.Context(), sql)
+	if err != nil {
+		t.Fatal(err)
+	}
+	list, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return list
+}
+
 // short are the events as "U {...}", without white space.
 func (r *rig) short(t *testing.T) []string {
 	t.Helper()

@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/triggers"
@@ -80,15 +79,7 @@ func TestAPublicationForAllTablesIsNamedBeforeTheSchemaIsMade(t *testing.T) {
 func TestAnotherModeOfCaptureReplacesTheFirst(t *testing.T) {
 	r := newRig(t, installTables, "public.a")
 	names := func() []string {
-		rows, err := r.pool.Query(t.Context(), "select tgname::text from pg_trigger where tgrelid = 'a'::regclass order by 1")
-		if err != nil {
-			t.Fatal(err)
-		}
-		list, err := pgx.CollectRows(rows, pgx.RowTo[string])
-		if err != nil {
-			t.Fatal(err)
-		}
-		return list
+		return r.list(t, "select tgname::text from pg_trigger where tgrelid = 'a'::regclass order by 1")
 	}
 	statement := []string{"lockstep_delete", "lockstep_insert", "lockstep_truncate", "lockstep_update"}
 	for i, sql := range []string{

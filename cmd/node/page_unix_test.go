@@ -5,7 +5,6 @@ package main
 import (
 	"flag"
 	"fmt"
-	"io"
 	"net/http"
 	"regexp"
 	"strings"
@@ -163,16 +162,8 @@ func (s *serving) ask(t *testing.T, method, path, header, value string) (status 
 	} else if header != "" {
 		req.Header.Set(header, value)
 	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer res.Body.Close()
-	b, err := io.ReadAll(res.Body)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return res.StatusCode, string(b)
+	res, body := exchange(t, http.DefaultClient, req)
+	return res.StatusCode, body
 }
 
 func TestAServedNodesPageInABrowser(t *testing.T) {

@@ -178,16 +178,8 @@ func TestAServedNodeSpeaksTLSAndAsksForItsToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
-		res, err := client.Do(req)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer res.Body.Close()
-		body, err := io.ReadAll(res.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return res.StatusCode, string(body), res.Proto
+		res, body := exchange(t, client, req)
+		return res.StatusCode, body, res.Proto
 	}
 	if status, body, proto := get(httpToken); status != 200 || body != "{\"id\":7}\n" || proto != "HTTP/2.0" || !strings.HasPrefix(s.url, "https://") {
 		t.Errorf("%s: %s %d %q", s.url, proto, status, body)

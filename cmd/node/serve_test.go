@@ -26,7 +26,14 @@ func (s *serving) curl(t *testing.T, method, path, body string) (status int, ans
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	res, err := http.DefaultClient.Do(req)
+	res, text := exchange(t, http.DefaultClient, req)
+	return res.StatusCode, text, res.Header
+}
+
+// exchange sends a request and reads what comes.
+func exchange(t *testing.T, client *http.Client, req *http.Request) (*http.Response, string) {
+	t.Helper()
+	res, err := client.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +42,7 @@ func (s *serving) curl(t *testing.T, method, path, body string) (status int, ans
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res.StatusCode, string(b), res.Header
+	return res, string(b)
 }
 
 func TestAServedNodeReadsWritesStreamsAndEndsWhenItIsTold(t *testing.T) {

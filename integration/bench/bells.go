@@ -99,19 +99,9 @@ func (b *bench) visibility(ctx context.Context) error {
 
 // commitsSeen times 100 commits of values above the last one.
 func (b *bench) commitsSeen(ctx context.Context, ours *lockstep.Table[int, account], last int64) (list []time.Duration, err error) {
-	seen := make(chan int64, 1000)
 	watching, stop := context.WithCancel(ctx)
 	defer stop()
-	go func() {
-		for c, err := range ours.Changes(watching) {
-			if err != nil {
-				return
-			}
-			if c.Op == lockstep.OpUpdate {
-				seen <- c.New.Balance
-			}
-		}
-	}()
+	seen := balances(watching, ours)
 	conn, err := b.pool.Acquire(ctx)
 	if err != nil {
 		return nil, err

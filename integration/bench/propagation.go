@@ -57,19 +57,9 @@ func propagation(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer func() { _ = node.Close(ctx) }() // the process ends
-	seen := make(chan int64, 1000)
 	watching, stopWatching := context.WithCancel(ctx)
 	defer stopWatching()
-	go func() {
-		for c, err := range ours.Changes(watching) {
-			if err != nil {
-				return
-			}
-			if c.Op == lockstep.OpUpdate {
-				seen <- c.New.Balance
-			}
-		}
-	}()
+	seen := balances(watching, ours)
 	heard := make(chan int64, 1000)
 	stop, err := b.listen(ctx, "bare", func(payload string) {
 		n, _ := strconv.ParseInt(payload, 10, 64)
@@ -111,4 +101,20 @@ func propagation(ctx context.Context, b *bench) error {
 	line("lockstep - bare NOTIFY at the median", quantile(visible, 0.5)-quantile(bare, 0.5))
 	line("lockstep / bare NOTIFY at p99", fmt.Sprintf("%.3g", float64(quantile(visible, 0.99))/float64(quantile(bare, 0.99))))
 	return nil
+}
+
+// balances are those of rows that become visible by an UPDATE, until ctx ends.
+func balances(ctx context.Context, table *lockstep.Table[int, account]) <-chan int64 {
+	seen := make(chan int64, 1000)
+	go func() {
+		for c, err := range table.Changes(ctx) {
+			if err != nil {
+				return
+			}
+			if c.Op == lockstep.OpUpdate {
+				seen <- c.New.Balance
+			}
+		}
+	}()
+	return seen
 }

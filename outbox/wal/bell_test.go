@@ -74,7 +74,7 @@ func TestNothingIsLeftOnTheServerHoweverTheBellEnds(t *testing.T) {
 	awaitLost(t, s)
 	r.nothingLeft(t)
 	s.Close()
-	if n := len(r.log.lines("lost its connection")); n != 1 {
+	if n := len(r.said("lost its connection")); n != 1 {
 		t.Errorf("the log says %d times that the connection is lost", n)
 	}
 }

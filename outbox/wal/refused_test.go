@@ -21,8 +21,8 @@ func (r *rig) wantRefused(t *testing.T, pool *pgxpool.Pool, why string) *outbox.
 	if s.Bell() != "poll" || s.Rings() != nil || s.Lost() != nil || !strings.Contains(s.WhyBell(), why) || strings.Contains(s.WhyBell(), "\n") {
 		t.Errorf("the bell is %s because of %q, want %q", s.Bell(), s.WhyBell(), why)
 	}
-	if n := len(r.log.lines("polling")); n != 1 || len(r.log.lines(why)) != 1 {
-		t.Errorf("%d lines of the log: %q", n, r.log.lines(""))
+	if n := len(r.said("polling")); n != 1 || len(r.said(why)) != 1 {
+		t.Errorf("%d lines of the log: %q", n, r.said(""))
 	}
 	load(t, s)
 	_, err := r.source(t, pool, func(c *outbox.Config) { c.Bell = outbox.BellWAL }).Open(t.Context())
@@ -67,22 +67,19 @@ func TestARoleWithoutReplicationPollsAndSaysWhy(t *testing.T) {
 	awaitRing(t, s)
 }
 
-func TestWithoutAFreeSlotTheNodePollsUntilThereIsOne(t *testing.T) {
-	c := pgtest.Own(t, pgtest.With("wal_level", "logical"), pgtest.With("max_replication_slots", "1"))
-	r := newRig(t, c.New(t))
-	first := r.hung(t)
-	s := r.wantRefused(t, r.pool, "no slot is free: raise max_replication_slots")
-	first.Close()
-	comes(t, s)
-}
-
-func TestWithoutAFreeWalsenderTheNodePollsUntilThereIsOne(t *testing.T) {
-	c := pgtest.Own(t, pgtest.With("wal_level", "logical"), pgtest.With("max_wal_senders", "1"))
-	r := newRig(t, c.New(t))
-	first := r.hung(t)
-	s := r.wantRefused(t, r.pool, "no walsender is free: raise max_wal_senders")
-	first.Close()
-	comes(t, s)
+func TestWithoutAFreeSlotOrWalsenderTheNodePollsUntilThereIsOne(t *testing.T) {
+	for setting, why := range map[string]string{
+		"max_replication_slots": "no slot is free: raise max_replication_slots", "max_wal_senders": "no walsender is free: raise max_wal_senders",
+	} {
+		t.Run(setting, func(t *testing.T) {
+			c := pgtest.Own(t, pgtest.With("wal_level", "logical"), pgtest.With(setting, "1"))
+			r := newRig(t, c.New(t))
+			first := r.hung(t)
+			s := r.wantRefused(t, r.pool, why)
+			first.Close()
+			comes(t, s)
+		})
+	}
 }
 
 func TestWithoutItsPublicationTheNodePollsAndSaysWhatToRun(t *testing.T) {
@@ -93,7 +90,7 @@ func TestWithoutItsPublicationTheNodePollsAndSaysWhatToRun(t *testing.T) {
 		"drop publication lockstep_bell",
 	} {
 		r.Exec(t, sql)
-		r.log.clear()
+		r.log.Reset()
 		r.wantRefused(t, r.pool, "publication lockstep_bell of the outbox is not there: run lockstep install --bell wal").Close()
 		found, err := triggers.Inspect(t.Context(), r.pool, triggers.Options{})
 		if err != nil || len(found) != 1 || !strings.Contains(found[0].What, "publication lockstep_bell") || found[0].Mend != "lockstep install --bell wal" {
@@ -103,7 +100,7 @@ func TestWithoutItsPublicationTheNodePollsAndSaysWhatToRun(t *testing.T) {
 		r.hung(t).Close()
 	}
 	r.Exec(t, "drop publication lockstep_bell")
-	r.log.clear()
+	r.log.Reset()
 	s := r.wantRefused(t, r.pool, "lockstep_bell")
 	r.install(t, triggers.BellDefault)
 	comes(t, s)

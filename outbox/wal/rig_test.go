@@ -1,11 +1,9 @@
 package wal_test
 
 import (
-	"bytes"
 	"context"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -13,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 	"go.uber.org/goleak"
 
+	"github.com/pglockstep/lockstep/internal/logbuf"
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/outbox/wal"
@@ -30,7 +29,7 @@ const limit = 30 * time.Second
 type rig struct {
 	*pgtest.DB
 	pool *pgxpool.Pool
-	log  *journal
+	log  *logbuf.Buffer
 }
 
 func newRig(t *testing.T, db *pgtest.DB) *rig {
@@ -38,7 +37,7 @@ func newRig(t *testing.T, db *pgtest.DB) *rig {
 	before := goleak.IgnoreCurrent()
 	t.Cleanup(func() { goleak.VerifyNone(t, before) })
 	db.Exec(t, "create table a (id int primary key, v text)")
-	r := &rig{db, db.Pool(t), &journal{}}
+	r := &rig{db, db.Pool(t), &logbuf.Buffer{}}
 	r.install(t, triggers.BellWAL, "public.a")
 	return r
 }
@@ -151,32 +150,12 @@ func (r *rig) nothingLeft(t *testing.T) {
 	})
 }
 
-// journal is a log that tests read.
-type journal struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (j *journal) Write(p []byte) (int, error) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return j.text.Write(p)
-}
-
-// lines are those that hold a text.
-func (j *journal) lines(text string) (found []string) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	for line := range strings.Lines(j.text.String()) {
+// said are the lines of the log that hold a text.
+func (r *rig) said(text string) (found []string) {
+	for line := range strings.Lines(r.log.String()) {
 		if strings.Contains(line, text) {
 			found = append(found, line)
 		}
 	}
 	return found
-}
-
-func (j *journal) clear() {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	j.text.Reset()
 }
