@@ -136,18 +136,18 @@ func (c *typed[K, T]) exists(b *pgx.Batch, key any) error {
 // keyObject is the key of a document as a JSON object of the key's columns.
 // ErrNoRow where no row's key looks like that.
 func keyObject(columns []outbox.ColumnInfo, key string) (string, error) {
-	parts := []json.RawMessage{json.RawMessage(key)}
-	if len(columns) > 1 {
-		if err := json.Unmarshal([]byte(key), &parts); err != nil || len(parts) != len(columns) {
-			return "", ErrNoRow
-		}
-	}
-	doc := make(map[string]json.RawMessage, len(parts))
+	names := make([]string, len(columns))
 	for i, c := range columns {
-		if !asPostgresWritesIt(c, parts[i]) {
+		names[i] = c.Name
+	}
+	doc, err := outbox.KeyMembers(names, key)
+	if err != nil {
+		return "", ErrNoRow
+	}
+	for _, c := range columns {
+		if !asPostgresWritesIt(c, doc[c.Name]) {
 			return "", ErrNoRow
 		}
-		doc[c.Name] = parts[i]
 	}
 	b, err := json.Marshal(doc)
 	if err != nil {

@@ -29,12 +29,14 @@ type SharedCut struct {
 // shareWait is how long a cut may be waited for while its tables are locked.
 const shareWait = 5 * time.Second
 
+var errNoCut = fmt.Errorf("the node has made no cut for %v: its status says why", shareWait)
+
 // ShareCut makes an instant of this node and of Postgres that both show
 // exactly, however much is written meanwhile: to hold the one against the
 // other, row by row. tables are those that will be read, all of them where none
 // is named. It has a connection of its own until Close, and holds up the node for one
-// round trip. Where the node has to read a table just then it tries again;
-// while Postgres is away it waits until ctx ends. ErrTable names a table that is not kept right.
+// round trip. Where the node has to read a table just then it tries again, until ctx
+// ends; where it makes no cut for 5 s, while Postgres is away for it say, that is the error. ErrTable names a table that is not kept right.
 func (n *Node) ShareCut(ctx context.Context, tables ...AnyTable) (*SharedCut, error) {
 	if n.pool == nil {
 		return nil, errors.New("lockstep: share a cut: there is no Postgres behind this node")
@@ -125,7 +127,7 @@ func (n *Node) share(ctx context.Context, session *outbox.Session, which []int) 
 	cut := &SharedCut{reading: reading}
 	// The tables are locked by now: where the engine makes no cut, whoever alters one would wait for us,
 	// and behind them everybody else.
-	waiting, cancel := context.WithTimeout(ctx, shareWait)
+	waiting, cancel := context.WithTimeoutCause(ctx, shareWait, errNoCut)
 	defer cancel()
 	shared, err := n.engine.Share(waiting, func(ctx context.Context) (string, error) {
 		var err error

@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -141,6 +142,22 @@ func (d *described) rangeSQL(after []string, limit int) (sql string, args []any)
 		}
 	}
 	return fmt.Sprintf("select %s, %s from %s%s order by %s limit %d", d.list(), strings.Join(texts, ", "), d.from(), where, strings.Join(names, ", "), limit), args
+}
+
+// KeyMembers are the key columns of a document's key by their names: the key itself
+// where there is one column, else the members of a JSON array.
+func KeyMembers(columns []string, key string) (map[string]json.RawMessage, error) {
+	parts := []json.RawMessage{json.RawMessage(key)}
+	if len(columns) > 1 {
+		if err := json.Unmarshal([]byte(key), &parts); err != nil || len(parts) != len(columns) {
+			return nil, fmt.Errorf("outbox: key %s, and the primary key has %d columns", key, len(columns))
+		}
+	}
+	members := make(map[string]json.RawMessage, len(columns))
+	for i, c := range columns {
+		members[c] = parts[i]
+	}
+	return members, nil
 }
 
 // Holds reports which of some keys of a table, each a JSON object of its key

@@ -62,10 +62,7 @@ func (e *Engine) Share(ctx context.Context, export func(context.Context) (string
 		return nil, ErrNotStarted
 	}
 	e.sharing = append(e.sharing, s)
-	select {
-	case e.poke <- struct{}{}:
-	default:
-	}
+	e.ask()
 	e.mu.Unlock()
 	select {
 	case a := <-s.done:
@@ -101,12 +98,8 @@ func (e *Engine) takeSharing() *sharing {
 func (e *Engine) nextSharing() {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	if len(e.sharing) == 0 {
-		return
-	}
-	select {
-	case e.poke <- struct{}{}:
-	default:
+	if len(e.sharing) > 0 {
+		e.ask()
 	}
 }
 

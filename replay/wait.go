@@ -124,11 +124,16 @@ func (e *Engine) enlist(w *waiter) error {
 		return nil
 	}
 	e.waiters[w] = struct{}{}
+	e.ask()
+	return nil
+}
+
+// ask asks for a fetch. Caller holds mu.
+func (e *Engine) ask() {
 	select {
 	case e.poke <- struct{}{}:
-	default:
+	default: // somebody has asked already
 	}
-	return nil
 }
 
 // answer works out what the waiter is told now that the fetch of that ordinal

@@ -178,8 +178,8 @@ func TestAServedNodeSpeaksTLSAndAsksForItsToken(t *testing.T) {
 			t.Fatal(err)
 		}
 		req.Header.Set("Authorization", "Bearer "+token)
-		res, body := exchange(t, client, req)
-		return res.StatusCode, body, res.Proto
+		status, body, _, proto := exchange(t, client, req)
+		return status, body, proto
 	}
 	if status, body, proto := get(httpToken); status != 200 || body != "{\"id\":7}\n" || proto != "HTTP/2.0" || !strings.HasPrefix(s.url, "https://") {
 		t.Errorf("%s: %s %d %q", s.url, proto, status, body)

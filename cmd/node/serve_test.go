@@ -26,12 +26,12 @@ func (s *serving) curl(t *testing.T, method, path, body string) (status int, ans
 	if body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}
-	res, text := exchange(t, http.DefaultClient, req)
-	return res.StatusCode, text, res.Header
+	status, answer, header, _ = exchange(t, http.DefaultClient, req)
+	return status, answer, header
 }
 
 // exchange sends a request and reads what comes.
-func exchange(t *testing.T, client *http.Client, req *http.Request) (*http.Response, string) {
+func exchange(t *testing.T, client *http.Client, req *http.Request) (status int, body string, header http.Header, proto string) {
 	t.Helper()
 	res, err := client.Do(req)
 	if err != nil {
@@ -42,7 +42,7 @@ func exchange(t *testing.T, client *http.Client, req *http.Request) (*http.Respo
 	if err != nil {
 		t.Fatal(err)
 	}
-	return res, string(b)
+	return res.StatusCode, string(b), res.Header, res.Proto
 }
 
 func TestAServedNodeReadsWritesStreamsAndEndsWhenItIsTold(t *testing.T) {

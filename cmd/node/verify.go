@@ -374,17 +374,11 @@ func (v *verifier) extra(ctx context.Context, reading *outbox.Reading, i int, t 
 
 // keyObject is a node's key as a JSON object of the key columns.
 func keyObject(key string, columns []string) (string, error) {
-	parts := []json.RawMessage{json.RawMessage(key)}
-	if len(columns) > 1 {
-		if err := json.Unmarshal([]byte(key), &parts); err != nil || len(parts) != len(columns) {
-			return "", fmt.Errorf("the node has a key %s, and the primary key has %d columns", key, len(columns))
-		}
+	members, err := outbox.KeyMembers(columns, key)
+	if err != nil {
+		return "", fmt.Errorf("the node has a key %s, and the primary key has %d columns", key, len(columns))
 	}
-	object := make(map[string]json.RawMessage, len(columns))
-	for i, c := range columns {
-		object[c] = parts[i]
-	}
-	b, err := json.Marshal(object)
+	b, err := json.Marshal(members)
 	if err != nil {
 		return "", fmt.Errorf("the node's key %s: %w", key, err)
 	}
