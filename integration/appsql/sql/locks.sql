@@ -119,14 +119,18 @@ create index concurrently a_v on a (v);
 insert into a values (51, 0);
 -- session a
 commit;
+-- One waits for a row at a time: of two that find it changed, whichever is woken first takes the new version.
 begin;
 update p set v = 1 where id = 1;
 -- session b
-update p set id = 100 where id = 1 returning *;
--- session c
-delete from p where id = 1;
+begin\; update p set id = 100 where id = 1 returning *;
 -- session a
 commit;
+-- session c
+delete from p where id = 1;
+-- session b
+commit;
+-- session a
 begin;
 select * from p where id = 2 for share;
 -- session b
