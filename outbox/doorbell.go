@@ -2,7 +2,6 @@ package outbox
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
@@ -150,9 +149,11 @@ func (s *Session) firstTry(ctx context.Context, first <-chan error) error {
 	defer timer.Stop()
 	select {
 	case err := <-first:
-		if cfg.Bell == BellWAL || !errors.Is(err, ErrBellRefused) {
+		if err == nil || cfg.Bell == BellWAL {
 			return err
 		}
+		// Refused, or lost on the way: a proxy may drop such connections and say nothing.
+		// Where the server is away the fetches find that out.
 		s.polls(slog.LevelWarn, err.Error())
 	case <-timer.C:
 		s.polls(slog.LevelInfo, fmt.Sprintf("the WAL bell is not ready after %s: its slot waits for the transactions that were in flight when it began", cfg.ProveWithin))

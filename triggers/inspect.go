@@ -23,6 +23,12 @@ type Table struct {
 	Mode string   // "statement" or "row"
 }
 
+// InstalledVersion is the version of the schema in the database; ErrNotInstalled
+// where there is none.
+func InstalledVersion(ctx context.Context, db DB, o Options) (int, error) {
+	return installedVersion(ctx, db, o.withDefaults().Schema)
+}
+
 // Tables lists what is tracked, by name. ErrNotInstalled where nothing is installed.
 func Tables(ctx context.Context, db DB, o Options) ([]Table, error) {
 	o = o.withDefaults()

@@ -80,7 +80,11 @@ func sayInstalled(ctx context.Context, pool *pgxpool.Pool, t triggers.Options, o
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(out, "schema %s, version %d; %d tables are captured\n", t.Schema, triggers.Version, len(tracked))
+	version, err := triggers.InstalledVersion(ctx, pool, t)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(out, "schema %s, version %d; %d tables are captured\n", t.Schema, version, len(tracked))
 	for _, tab := range tracked {
 		fmt.Fprintf(out, "  %-40s key (%s), %s capture\n", tab.Name, strings.Join(tab.Key, ", "), tab.Mode)
 	}

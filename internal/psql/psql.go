@@ -3,6 +3,8 @@
 package psql
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
 	"io/fs"
 	"regexp"
@@ -53,9 +55,15 @@ func Literal(s string) string {
 // MaxName is NAMEDATALEN - 1: the bytes that an identifier may have.
 const MaxName = 63
 
-// Suffixed is a name of ours that is made from another's: its end goes, where the
-// two together are too long.
+// Suffixed is a name of ours that is made from another's. Where the two together
+// are too long a hash of the name takes the place of its end, so that long names
+// which begin alike stay different.
 func Suffixed(name, suffix string) string {
+	if len(name)+len(suffix) <= MaxName {
+		return name + suffix
+	}
+	sum := sha256.Sum256([]byte(name))
+	suffix = "_" + hex.EncodeToString(sum[:4]) + suffix
 	for len(name)+len(suffix) > MaxName {
 		_, n := utf8.DecodeLastRuneInString(name)
 		name = name[:len(name)-n]

@@ -41,6 +41,25 @@ type heldCut struct {
 
 	mu  sync.RWMutex // held for reading while the view is read
 	cut *lockstep.SharedCut
+
+	reading sync.Mutex
+	readers int // requests that read it now
+}
+
+// read counts a request that begins to read the cut. It idles from when the last
+// of them has ended: until then only its hour ends it.
+func (h *heldCut) read() (done func(idle time.Duration)) {
+	h.reading.Lock()
+	defer h.reading.Unlock()
+	h.readers++
+	h.idle.Reset(max(0, time.Until(h.until)))
+	return func(idle time.Duration) {
+		h.reading.Lock()
+		defer h.reading.Unlock()
+		if h.readers--; h.readers == 0 {
+			h.idle.Reset(max(0, min(idle, time.Until(h.until))))
+		}
+	}
 }
 
 // end closes the cut, once nobody reads it.
@@ -230,8 +249,7 @@ func (h *Handler) ofCut(escaped string, page func(http.ResponseWriter, *http.Req
 			h.fail(w, notFound, "there is no such cut: it was ended, or not asked for %s", h.CutIdle)
 			return
 		}
-		defer c.idle.Reset(max(0, min(h.CutIdle, time.Until(c.until))))
-		c.idle.Reset(max(0, time.Until(c.until))) // the hour ends it, not its being read
+		defer c.read()(h.CutIdle)
 		w.Header().Set("Lockstep-Position", c.cut.Position.String())
 		page(w, r, c, t)
 	}
