@@ -74,6 +74,9 @@ func (in *installer) schema(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := in.rowBytes(ctx, version > 0); err != nil {
+		return err
+	}
 	return in.tx(ctx, "install the schema", func(tx pgx.Tx) error {
 		for _, f := range schemaFiles {
 			if err := in.run(ctx, tx, f, in.vars()); err != nil {
@@ -85,6 +88,23 @@ func (in *installer) schema(ctx context.Context) error {
 		}
 		return nil
 	})
+}
+
+// rowBytes checks Options.MaxRowBytes, or finds what it was.
+func (in *installer) rowBytes(ctx context.Context, installed bool) error {
+	switch n := in.MaxRowBytes; {
+	case n != 0 && (n < leastRowBytes || n > mostRowBytes):
+		return fmt.Errorf("triggers: MaxRowBytes %d: it must be from %d to %d", n, leastRowBytes, mostRowBytes)
+	case n != 0 || !installed:
+		return nil
+	}
+	// The source is asked and not the function: who installs may not be allowed to run it.
+	err := in.db.QueryRow(ctx, `select coalesce((select substring(pg_get_function_sqlbody(p.oid) from '[0-9]+')::int
+		from pg_proc p join pg_namespace n on n.oid = p.pronamespace where n.nspname = $1 and p.proname = 'row_limit'), 0)`, in.Schema).Scan(&in.MaxRowBytes)
+	if err != nil {
+		return fmt.Errorf("triggers: read the largest row that is copied: %w", err)
+	}
+	return nil
 }
 
 // installedVersion is the version in the schema's meta; ErrNotInstalled where

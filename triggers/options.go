@@ -51,6 +51,12 @@ type Options struct {
 	Owner string
 	// Bell switches the bell. Default BellDefault.
 	Bell Bell
+	// MaxRowBytes is how large a row may be, as it is stored (pg_column_size of the row,
+	// compressed values as they are), to be copied into the outbox. A larger one is
+	// captured by its key, and every node reads it from its table: an event more to fetch, and no copy in
+	// the log. From 64 to 131,072, beyond which a document could become too large to
+	// write. Default: as it is; at the first install 131,072.
+	MaxRowBytes int
 	// LockTimeout bounds each wait for a table's lock: CREATE TRIGGER queues
 	// behind long writers, and new writers queue behind it. Default 3 s.
 	LockTimeout time.Duration
@@ -78,6 +84,12 @@ func (o Options) withDefaults() Options {
 	}
 	return o
 }
+
+// The bounds of Options.MaxRowBytes.
+const (
+	leastRowBytes = 64
+	mostRowBytes  = 131072
+)
 
 // DB is a connection or a pool: *pgx.Conn, *pgxpool.Pool and *pgxpool.Conn are.
 type DB interface {

@@ -3,7 +3,10 @@ package triggers_test
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
+
+	"github.com/pglockstep/lockstep/triggers"
 )
 
 // An UPDATE that changes keys leaves no old one behind, whatever the key looks like and wherever it stands:
@@ -60,4 +63,30 @@ func TestARenamedKeyIsNotMistakenForTheColumnThatHasItsName(t *testing.T) {
 	r.Exec(t, "alter table t add n int; update t set n = k; alter table t drop k; alter table t rename n to k; alter table t add primary key (k)")
 	r.Exec(t, "update t set k = 2")
 	r.wantFold(t, "after the key's column was replaced")
+}
+
+// The largest row that is copied is set at install, stays through later ones, and is written by no application's statement.
+func TestTheLargestRowThatIsCopiedIsSetAtInstall(t *testing.T) {
+	r := newRig(t, "create table a (id int primary key, v text)", "public.a")
+	install := func(n int) error {
+		return triggers.Install(t.Context(), r.pool, triggers.Options{MaxRowBytes: n}, "public.a")
+	}
+	for _, n := range []int{-1, 63, 131073} {
+		if err := install(n); err == nil || !strings.Contains(err.Error(), "from 64 to 131072") {
+			t.Errorf("MaxRowBytes %d: %v", n, err)
+		}
+	}
+	for _, n := range []int{500, 0} { // 0: as it is
+		if err := install(n); err != nil {
+			t.Fatal(err)
+		}
+		r.Exec(t, "delete from a; delete from lockstep.outbox")
+		r.Exec(t, "insert into a values (1, repeat('x', 400)); insert into a values (2, repeat('x', 500)); update a set v = v || 'x' where id = 2; update a set v = 'y' where id = 2")
+		got := r.short(t)
+		want := []string{`I {"id":1,`, `R {"id":2}`, `R {"id":2}`, `U {"id":2,"v":"y"}`}
+		if !slices.EqualFunc(got, want, strings.HasPrefix) {
+			t.Errorf("after MaxRowBytes %d: captured %.300q", n, got)
+		}
+		r.wantFold(t, "with small rows only")
+	}
 }

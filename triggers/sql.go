@@ -1,6 +1,7 @@
 package triggers
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"embed"
 	"encoding/hex"
@@ -26,6 +27,7 @@ func (o Options) vars() map[string]string {
 		"schema_quoted": pgx.Identifier{o.Schema}.Sanitize(),
 		"owner":         o.Owner,
 		"publication":   psql.Publication(o.Schema),
+		"row_limit":     strconv.Itoa(cmp.Or(o.MaxRowBytes, mostRowBytes)),
 		"version":       strconv.Itoa(Version),
 		"min_node":      strconv.Itoa(MinNode),
 	}

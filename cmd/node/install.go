@@ -70,6 +70,7 @@ Nodes that run go over to another bell by themselves.`,
 	f.StringVar(&bell, "bell", "", "notify, wal or off; default: as it is, at first notify unless max_prepared_transactions is set")
 	f.BoolVar(&newHistory, "new-history", false, "empty the outbox and begin a new history: every node loads again")
 	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellWAL), string(triggers.BellOff))
+	f.IntVar(&t.MaxRowBytes, "max-row-bytes", 0, "rows that are stored in more bytes are not copied into the outbox but read by their key; 64 to 131072; default: as it is, at first 131072")
 	f.BoolVar(&t.Published, "published", false, "make the schema although a publication FOR ALL TABLES carries it: every subscriber has it already")
 	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
 	return cmd

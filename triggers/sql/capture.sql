@@ -16,10 +16,10 @@
 
 -- Rows whose stored form is larger than this many bytes are captured by their
 -- key. Compressed bytes can grow 255-fold (lz4) and JSON can spend six bytes
--- for one, and a value of 1 GB is an error: 128 kB keeps a document below 200 MB.
+-- for one, and a value of 1 GB is an error: 128 kB, the most, keeps a document below 200 MB.
 create or replace function :"schema".row_limit() returns integer
 language sql immutable parallel safe
-return 131072;
+return :'row_limit'::integer;
 
 -- The registered name of a table; for one that is not registered any more, the
 -- name that it has now.
