@@ -58,6 +58,9 @@ func New(name, shape string) (*Table, error) {
 // Unfit says why the table as Postgres has it now does not fit the checkpoint's rows, or nil.
 func (t *Table) Unfit() error { return t.unfit }
 
+// Renew empties the table: a cache belongs to one store for good.
+func (t *Table) Renew() { t.Cache = cache.NewTable[string, []byte](t.Name) }
+
 // Spec is what the source needs to know.
 func (t *Table) Spec() outbox.TableSpec {
 	return outbox.TableSpec{Name: t.Name, Document: t.shape.Document, Columns: func(have []outbox.ColumnInfo) ([]string, error) {
