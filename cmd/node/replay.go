@@ -355,9 +355,11 @@ func (r *replaying) say() error {
 		}
 		return json.NewEncoder(out).Encode(r.sum) //nolint:wrapcheck // names the file
 	}
-	if r.sum.Events == 0 {
+	switch {
+	case r.sum.Events == 0 && len(r.sum.Loaded) > 0:
+	case r.sum.Events == 0:
 		fmt.Fprintln(out, "nothing was missed")
-	} else {
+	default:
 		w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 		fmt.Fprintln(w, "table\tinsert\tupdate\tdelete\ttruncate\treload")
 		for _, t := range r.sum.Tables {

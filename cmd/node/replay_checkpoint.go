@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -66,14 +67,8 @@ func (u *updating) run(ctx context.Context, dir, node string) error {
 	s := up.engine.Status()
 	r.sum.From, r.sum.Position = c.info.Position, s.Position
 	for _, l := range s.Loads {
-		if !s.Checkpoint.Restored {
-			r.sum.Loaded = append(r.sum.Loaded, l.Tables...)
-			continue
-		}
-		for _, t := range l.Tables {
-			fmt.Fprintf(u.errs, "table %s was loaded again: %s\n", t, l.Reason)
-			r.sum.Loaded = append(r.sum.Loaded, t)
-		}
+		fmt.Fprintf(u.errs, "table %s was loaded: %d rows (%s)\n", strings.Join(l.Tables, ", "), l.Rows, l.Reason)
+		r.sum.Loaded = append(r.sum.Loaded, l.Tables...)
 	}
 	for _, name := range slices.Sorted(maps.Keys(c.left)) {
 		fmt.Fprintf(u.errs, "table %s is left out, its node will load it: %s\n", name, c.left[name])

@@ -148,7 +148,7 @@ func (c *checkpointed) catchUp(ctx context.Context, from *pgxpool.Pool, schema s
 
 type catchUpOptions struct {
 	readOnly bool
-	load     bool // the tables, where the checkpoint is worthless
+	load     bool                                // the tables, where the checkpoint is worthless
 	wrap     func(replay.Session) replay.Session // sees what comes; nil: nobody does
 }
 
