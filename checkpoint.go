@@ -72,7 +72,6 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 	}
 	plain := !own && t.mapping.Plain(l.oids)
 	encode, check := rowmap.NewCoder(ownTypes(types, l.oids), fields), rowmap.NewCoder(ownTypes(types, l.oids), fields)
-	decode := rowmap.NewCoder(ownTypes(types, l.oids), fields)
 	return replay.Codec[T]{
 		Shape: shape.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) {
@@ -83,7 +82,10 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 			}
 			return dst, err
 		},
-		Decode: func(src []byte, into *T) error { return t.decodeBy(decode, src, into) },
+		Decoder: func() func(src []byte, into *T) error {
+			decode := rowmap.NewCoder(ownTypes(types, l.oids), fields)
+			return func(src []byte, into *T) error { return t.decodeBy(decode, src, into) }
+		},
 	}, nil
 }
 
@@ -113,7 +115,9 @@ func (t *Table[K, T]) documentCodec() replay.Codec[T] {
 	return replay.Codec[T]{
 		Shape:  checkpoint.Shape{Document: true, Key: t.keyColumns()}.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) { return append(dst, any(row).(json.RawMessage)...), nil },
-		Decode: func(src []byte, into *T) error { return t.scan(document{src}, into) },
+		Decoder: func() func(src []byte, into *T) error {
+			return func(src []byte, into *T) error { return t.scan(document{src}, into) }
+		},
 	}
 }
 

@@ -3,6 +3,8 @@ package lockstep
 import (
 	"errors"
 	"io"
+	"runtime"
+	"sync"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
@@ -102,16 +104,22 @@ func BenchmarkThaw(b *testing.B) {
 				read <- rows
 			}
 		}()
-		go func() {
-			defer close(staged)
-			for rows := range read {
-				stage, err := f.Thaw(rows)
-				if err != nil {
-					b.Error(err)
-					return
+		var decoding sync.WaitGroup
+		for range runtime.GOMAXPROCS(0) {
+			decoding.Go(func() {
+				for rows := range read {
+					stage, err := f.Thaw(rows)
+					if err != nil {
+						b.Error(err)
+						return
+					}
+					staged <- stage
 				}
-				staged <- stage
-			}
+			})
+		}
+		go func() {
+			decoding.Wait()
+			close(staged)
 		}()
 		for stage := range staged {
 			if err := stage(); err != nil {

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
 	"time"
 )
 
@@ -219,8 +221,8 @@ type thawedRows struct {
 	err   error // the file's, or the rows'; nothing comes after it
 }
 
-// thawRows stages the file's rows while one goroutine decodes what follows them and another reads and checks what
-// follows that.
+// thawRows stages the file's rows while as many goroutines as there are processors decode what follows them and another
+// one reads and checks what follows that.
 func (c *cut) thawRows(table []int, frozen []Frozen) error {
 	w := c.p.warm
 	w.rows = 0
@@ -232,15 +234,21 @@ func (c *cut) thawRows(table []int, frozen []Frozen) error {
 		defer close(read)
 		w.read(table, func(e encodedRows) bool { return handOn(read, e, stop) })
 	}()
-	go func() {
-		defer close(thawed)
-		for e := range read {
-			if !handOn(thawed, w.thaw(e, frozen), stop) {
-				break
+	var decoding sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		decoding.Go(func() {
+			for e := range read {
+				if !handOn(thawed, w.thaw(e, frozen), stop) {
+					break
+				}
 			}
-		}
+		})
+	}
+	go func() {
+		decoding.Wait()
 		for range read { // until that goroutine has ended
 		}
+		close(thawed)
 	}()
 	var err error
 	for t := range thawed {

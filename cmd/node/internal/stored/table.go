@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgtype"
@@ -25,6 +26,7 @@ type Table struct {
 	text  string // the shape's
 	shape checkpoint.Shape
 	keyAt []int // where the key's columns are among the shape's
+	mu    sync.Mutex // for what canonical does with types
 	types *pgtype.Map
 	unfit error
 }
@@ -111,10 +113,12 @@ func (t *Table) Binding() replay.Table {
 			return replay.Codec[[]byte]{
 				Shape:  t.text,
 				Encode: func(dst, row []byte) ([]byte, error) { return append(dst, row...), nil },
-				Decode: func(src []byte, into *[]byte) error {
-					*into = src
-					_, err := t.key(src)
-					return err
+				Decoder: func() func(src []byte, into *[]byte) error {
+					return func(src []byte, into *[]byte) error {
+						*into = src
+						_, err := t.key(src)
+						return err
+					}
 				},
 			}, nil
 		},
@@ -196,6 +200,8 @@ func (t *Table) canonical(i int, v Value) ([]byte, error) {
 	case !known, !v.Other && slices.Contains(exact, c.OID):
 		return v.Bytes, nil
 	}
+	t.mu.Lock() // a checkpoint is read on several goroutines
+	defer t.mu.Unlock()
 	got, err := typ.Codec.DecodeValue(t.types, c.OID, v.format(c), v.Bytes)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller names the column
