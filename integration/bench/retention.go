@@ -25,6 +25,7 @@ type retained struct {
 	at           time.Duration // since the beginning
 	rows, window int64         // in the outbox, and of these younger than they are kept
 	table, index int64         // bytes
+	dead, vacuum int64         // dead rows as the statistics know them, and autovacuum's runs
 	p50, p99     time.Duration // of fetches, since the last sample
 	rate         float64       // writes in a second since the last sample
 }
@@ -135,7 +136,7 @@ func (l *latencies) take() []time.Duration {
 
 // sampleOutbox looks until the time is over.
 func (b *bench) sampleOutbox(ctx context.Context, fetches *latencies, written *atomic.Int64, failed <-chan error) ([]retained, error) {
-	fmt.Printf("  %8s %10s %12s %12s %12s %10s %10s %10s\n", "seconds", "writes/s", "rows", "in window", "table bytes", "index bytes", "p50", "p99")
+	fmt.Printf("  %8s %10s %12s %12s %12s %10s %8s %8s %10s %10s\n", "seconds", "writes/s", "rows", "in window", "table bytes", "index bytes", "dead", "vacuums", "p50", "p99")
 	tick := time.NewTicker(*retentionEvery)
 	defer tick.Stop()
 	began := time.Now()
@@ -155,6 +156,9 @@ func (b *bench) sampleOutbox(ctx context.Context, fetches *latencies, written *a
 		s := retained{at: time.Since(began)}
 		err := b.pool.QueryRow(ctx, `select count(*), count(*) filter (where at > clock_timestamp() - $1::interval),
 			pg_table_size('lockstep.outbox'), pg_indexes_size('lockstep.outbox') from lockstep.outbox`, *retentionKeep).Scan(&s.rows, &s.window, &s.table, &s.index)
+		if err == nil {
+			err = b.pool.QueryRow(ctx, "select n_dead_tup, autovacuum_count from pg_stat_user_tables where schemaname = 'lockstep' and relname = 'outbox'").Scan(&s.dead, &s.vacuum)
+		}
 		if err != nil {
 			return samples, ended(ctx, err)
 		}
@@ -162,7 +166,7 @@ func (b *bench) sampleOutbox(ctx context.Context, fetches *latencies, written *a
 		s.p50, s.p99, s.rate = quantile(took, 0.5), quantile(took, 0.99), float64(n-before)/now.Sub(last).Seconds()
 		last, before = now, n
 		samples = append(samples, s)
-		fmt.Printf("  %8.0f %10.0f %12d %12d %12d %10d %10v %10v\n", s.at.Seconds(), s.rate, s.rows, s.window, s.table, s.index,
+		fmt.Printf("  %8.0f %10.0f %12d %12d %12d %10d %8d %8d %10v %10v\n", s.at.Seconds(), s.rate, s.rows, s.window, s.table, s.index, s.dead, s.vacuum,
 			s.p50.Round(10*time.Microsecond), s.p99.Round(10*time.Microsecond))
 	}
 }
