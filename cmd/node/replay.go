@@ -24,14 +24,7 @@ import (
 	"github.com/pglockstep/lockstep/triggers"
 )
 
-func replayCommand(o *options) *cobra.Command {
-	var r replaying
-	var from, node, to, dir string
-	var reload bool
-	cmd := &cobra.Command{
-		Use:   "replay",
-		Short: "Bring a checkpoint up to date, or print the events that a position, or a node, has missed",
-		Long: `With --checkpoint, replay brings the checkpoint of a node that is not running up to date: it
+const replayLong = `With --checkpoint, replay brings the checkpoint of a node that is not running up to date: it
 reads the file, applies what was missed in one snapshot, and puts a new file in its place once that is complete
 and on disk. Interrupted, it leaves the file as it was, and can be run again. It holds the
 tables in memory. A table whose rows are read by code of the application's own, or whose columns have changed, is
@@ -49,11 +42,22 @@ prints the same events in the same order, with the same seq, and then what is ne
 position that it ended with it prints only what is new. The positions count all tables, whatever --table says.
 
 Exit status: 0 all was printed, or the checkpoint is up to date; 3 the outbox no longer reaches back to the position, or
-the checkpoint is damaged or of a history that has ended; 1 anything else.`,
-		Example: `  lockstep replay --checkpoint /var/lib/web-1
+the checkpoint is damaged or of a history that has ended; 1 anything else.`
+
+const replayExample = `  lockstep replay --checkpoint /var/lib/web-1
   lockstep replay --node web-1 --dry-run
-  lockstep replay --from 4711:4711: --table public.employees > missed.ndjson`,
-		Args: cobra.NoArgs,
+  lockstep replay --from 4711:4711: --table public.employees > missed.ndjson`
+
+func replayCommand(o *options) *cobra.Command {
+	var r replaying
+	var from, node, to, dir string
+	var reload bool
+	cmd := &cobra.Command{
+		Use:     "replay",
+		Short:   "Bring a checkpoint up to date, or print the events that a position, or a node, has missed",
+		Long:    replayLong,
+		Example: replayExample,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
 			if dir != "" {

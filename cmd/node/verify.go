@@ -29,14 +29,7 @@ const verifyRange = 500
 // errDiffers is the exit status of verify; the rows have been printed.
 var errDiffers = exitError{2, errors.New("the node and Postgres differ: see above")}
 
-func verifyCommand(o *options) *cobra.Command {
-	var address, tokenFile, dir, node string
-	var tables []string
-	var repair bool
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Hold a served node, or a checkpoint, against Postgres, row by row, at one instant of both",
-		Long: `verify holds the tables of a served node against Postgres, row by row in the order of the key.
+const verifyLong = `verify holds the tables of a served node against Postgres, row by row in the order of the key.
 
 The node makes a cut in a snapshot that it exports, and verify reads Postgres in that same
 snapshot: what is written meanwhile makes no difference. It keeps 500 rows in memory. Until it
@@ -49,7 +42,16 @@ nor are those whose rows are read by code of the application's own; each is name
 is, however it was encoded; a column that the application keeps a part of only (a JSON document in a struct with fewer
 members, say) differs.
 
-Exit status: 0 all is the same (with --repair: by now), 2 rows differ, 1 it could not be found out.`,
+Exit status: 0 all is the same (with --repair: by now), 2 rows differ, 1 it could not be found out.`
+
+func verifyCommand(o *options) *cobra.Command {
+	var address, tokenFile, dir, node string
+	var tables []string
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Hold a served node, or a checkpoint, against Postgres, row by row, at one instant of both",
+		Long:  verifyLong,
 		Example: `  lockstep verify --url http://127.0.0.1:8080
   lockstep verify --url http://127.0.0.1:8080 --table public.employees --repair
   lockstep verify --checkpoint /var/lib/web-1`,
