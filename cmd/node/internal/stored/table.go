@@ -25,7 +25,7 @@ type Table struct {
 
 	text  string // the shape's
 	shape checkpoint.Shape
-	keyAt []int // where the key's columns are among the shape's
+	keyAt []int      // where the key's columns are among the shape's
 	mu    sync.Mutex // for what canonical does with types
 	types *pgtype.Map
 	unfit error
