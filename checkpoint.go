@@ -10,7 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
-	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -69,13 +68,12 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 		if err != nil {
 			return replay.Codec[T]{}, fmt.Errorf("its rows are read by code of the program's own, and the program cannot be told from others: %w", err)
 		}
-		shape += "\nread by " + id
+		shape.ReadBy = id
 	}
 	plain := !own && t.mapping.Plain(l.oids)
 	encode, check := rowmap.NewCoder(ownTypes(types, l.oids), fields), rowmap.NewCoder(ownTypes(types, l.oids), fields)
-	decode := rowmap.NewCoder(ownTypes(types, l.oids), fields)
 	return replay.Codec[T]{
-		Shape: shape,
+		Shape: shape.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) {
 			from := len(dst)
 			dst, other, err := encode.Append(dst, values(row))
@@ -84,7 +82,10 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 			}
 			return dst, err
 		},
-		Decode: func(src []byte, into *T) error { return t.decodeBy(decode, src, into) },
+		Decoder: func() func(src []byte, into *T) error {
+			decode := rowmap.NewCoder(ownTypes(types, l.oids), fields)
+			return func(src []byte, into *T) error { return t.decodeBy(decode, src, into) }
+		},
 	}, nil
 }
 
@@ -112,9 +113,11 @@ func (t *Table[K, T]) comesBack(c *rowmap.Coder, src []byte, row T) error {
 // documentCodec keeps documents as they are.
 func (t *Table[K, T]) documentCodec() replay.Codec[T] {
 	return replay.Codec[T]{
-		Shape:  fmt.Sprintf("document, key %q", t.keyColumns()),
+		Shape:  checkpoint.Shape{Document: true, Key: t.keyColumns()}.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) { return append(dst, any(row).(json.RawMessage)...), nil },
-		Decode: func(src []byte, into *T) error { return t.scan(document{src}, into) },
+		Decoder: func() func(src []byte, into *T) error {
+			return func(src []byte, into *T) error { return t.scan(document{src}, into) }
+		},
 	}
 }
 
@@ -131,14 +134,10 @@ func (d document) Values() ([]any, error) { return []any{string(d[0])}, nil }
 // shape names all that the meaning of encoded rows depends on. own says that
 // they are read or written by code of the application's own, which
 // another build may have changed: then the program itself is part of it.
-func (t *Table[K, T]) shape(l *layout, types *pgtype.Map) (shape string, own bool) {
+func (t *Table[K, T]) shape(l *layout, types *pgtype.Map) (shape checkpoint.Shape, own bool) {
 	typ := reflect.TypeFor[T]()
 	own = t.ownCode()
-	var b strings.Builder
-	fmt.Fprintf(&b, "row %s\nkey", rowmap.Shape(typ))
-	for _, c := range l.key {
-		fmt.Fprintf(&b, " %q", c.Name)
-	}
+	shape = checkpoint.Shape{Row: rowmap.Shape(typ), Key: t.keyColumns()}
 	for _, c := range l.mapped {
 		codec := "none"
 		if pt, ok := types.TypeForOID(c.OID); ok {
@@ -149,9 +148,9 @@ func (t *Table[K, T]) shape(l *layout, types *pgtype.Map) (shape string, own boo
 			}
 			own = own || ct.PkgPath() != reflect.TypeFor[pgtype.Map]().PkgPath()
 		}
-		fmt.Fprintf(&b, "\ncolumn %q type %d format %d codec %s", c.Name, c.OID, c.Format, codec)
+		shape.Columns = append(shape.Columns, checkpoint.ShapeColumn{Name: c.Name, OID: c.OID, Format: c.Format, Codec: codec})
 	}
-	return b.String(), own
+	return shape, own
 }
 
 // ownCode reports whether the application's own code is known to read or write rows.

@@ -122,15 +122,22 @@ func (c *typed[K, T]) exists(b *pgx.Batch, key any) error {
 		if err != nil {
 			return fmt.Errorf("lockstep: table %s: key %s: %w", c.t.name, doc, err)
 		}
-		b.Queue("select 1 from "+c.t.name+" lockstep_t, "+record("lockstep_row", c.l.key)+" where "+sameKey("lockstep_t", "lockstep_row", c.l.key), object)
+		b.Queue("select 1 from "+c.t.name+" lockstep_t, "+record("lockstep_row", c.l.key)+" where "+sameKey("lockstep_t", "lockstep_row", c.l.key)+" and "+ownRows("lockstep_t", 2), object, c.t.name)
 		return nil
 	}
 	where, args, err := c.t.whereKey(k)
 	if err != nil {
 		return err
 	}
-	b.Queue("select 1 from "+c.t.name+" where "+where, args...)
+	b.Queue("select 1 from "+c.t.name+" lockstep_t where ("+where+") and "+ownRows("lockstep_t", len(args)+1), append(args, c.t.name)...)
 	return nil
+}
+
+// ownRows leaves out the rows of whatever inherits from a table, whose name is the parameter: ONLY would leave out those
+// of a partitioned one as well.
+func ownRows(alias string, param int) string {
+	table := "to_regclass($" + itoa(param) + ")"
+	return "(" + alias + ".tableoid = " + table + " or exists (select from pg_class where oid = " + table + " and relkind = 'p'))"
 }
 
 // keyObject is the key of a document as a JSON object of the key's columns.

@@ -10,6 +10,11 @@ import (
 // batchRows is how many rows Put collects before it makes a new batch.
 const batchRows = 256
 
+// slabBytes is about how much memory the rows of a first load are given at a time. It stays until the last of them
+// has been replaced or deleted, and whatever comes later has memory of its own: rows that have all been changed once can have
+// left as much again behind, and none of it for good.
+const slabBytes = 2048
+
 // Batch is rows on their way into a Replace. It may be filled on any goroutine, one at a time, before
 // [Replacer.PutBatch] takes it. A Replace may have several in work.
 type Batch[K comparable, T any] struct {
@@ -17,6 +22,8 @@ type Batch[K comparable, T any] struct {
 	hash   *keyHash[K]
 	size   *sizing[K, T]
 	next   *node[K, T] // what New has given out
+	slab   []node[K, T]
+	each   int // nodes that are allocated at a time
 	nodes  []*node[K, T]
 	hashes []uint64
 	bytes  int64
@@ -28,7 +35,11 @@ func (b *Batch[K, T]) New() *T {
 		var zero T
 		b.next.row = zero
 	} else {
-		b.next = &node[K, T]{ver: b.num}
+		if len(b.slab) == 0 {
+			b.slab = make([]node[K, T], b.each)
+		}
+		b.next, b.slab = &b.slab[0], b.slab[1:]
+		b.next.ver = b.num
 	}
 	return &b.next.row
 }
@@ -133,8 +144,8 @@ type hashed[K comparable, T any] struct {
 // fill gives the rows of batches their places in a map without keys. It returns a row whose key another one
 // has too, and has changed nothing then.
 //
-// Each goroutine walks over all hashes and takes those that lead into its range. The few that find the end of
-// a range full are placed when all have ended.
+// Each goroutine takes the rows that lead into its range, in the order of the buckets: taken as they come, almost every one
+// would wait for memory. The few that find the end of a range full are placed when all have ended.
 func (m *rowMap[K, T]) fill(batches []*Batch[K, T], rows int) (twice *node[K, T]) {
 	const rowsEach = 1 << 14 // fewer are not worth a goroutine
 	f := filling[K, T]{newRowTable(rows + rows/4), batches}
@@ -163,24 +174,49 @@ func (m *rowMap[K, T]) fill(batches []*Batch[K, T], rows int) (twice *node[K, T]
 	return nil
 }
 
+// spanBuckets is how many buckets are filled at a time: they and their rows' entries stay in the processor's cache.
+const spanBuckets = 1 << 12
+
+// fill sorts the rows of its range by spans of buckets and then fills one span after the other.
 func (f *filling[K, T]) fill(p *fillingPart[K, T]) {
-	for _, b := range f.batches {
-		for i, hash := range b.hashes {
-			at := f.table.home(hash)
-			if at < p.from || at >= p.to {
-				continue
+	sorted := f.sort(p)
+	for _, o := range sorted {
+		for at := f.table.home(o.hash); !f.place(at, o.hash, o.n, &p.twice); {
+			if p.twice != nil {
+				return
 			}
-			for !f.place(at, hash, b.nodes[i], &p.twice) {
-				if p.twice != nil {
-					return
-				}
-				if at++; at == p.to {
-					p.over = append(p.over, hashed[K, T]{b.nodes[i], hash})
-					break
-				}
+			if at++; at == p.to {
+				p.over = append(p.over, o)
+				break
 			}
 		}
 	}
+}
+
+// sort finds the rows that lead into the range, those of a span together.
+func (f *filling[K, T]) sort(p *fillingPart[K, T]) []hashed[K, T] {
+	next := make([]int, (p.to-p.from)/spanBuckets+2) // next[i+1] counts span i, then next[i] is its next place
+	for _, b := range f.batches {
+		for _, hash := range b.hashes {
+			if at := f.table.home(hash); at >= p.from && at < p.to {
+				next[(at-p.from)/spanBuckets+1]++
+			}
+		}
+	}
+	for i := 1; i < len(next); i++ {
+		next[i] += next[i-1]
+	}
+	sorted := make([]hashed[K, T], next[len(next)-1])
+	for _, b := range f.batches {
+		for i, hash := range b.hashes {
+			if at := f.table.home(hash); at >= p.from && at < p.to {
+				span := &next[(at-p.from)/spanBuckets]
+				sorted[*span] = hashed[K, T]{b.nodes[i], hash}
+				*span++
+			}
+		}
+	}
+	return sorted
 }
 
 // place puts a row into a bucket, or says that it is full; twice is set if the key is there.

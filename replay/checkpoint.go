@@ -91,6 +91,31 @@ func parseHead(b []byte) (*head, error) {
 	return h, nil
 }
 
+// CheckpointInfo is what a checkpoint's head says of it.
+type CheckpointInfo struct {
+	At       time.Time // when the fetch began that its rows are from
+	Identity string    // Session.Identity of the server
+	Position outbox.Position
+	Tables   []CheckpointTable
+	Without  map[string]string // tables that were kept and are not in it, and why
+}
+
+// CheckpointTable is a table in a checkpoint.
+type CheckpointTable struct{ Name, Shape string }
+
+// DescribeCheckpoint reads a head, as CheckpointReader has it.
+func DescribeCheckpoint(b []byte) (CheckpointInfo, error) {
+	h, err := parseHead(b)
+	if err != nil {
+		return CheckpointInfo{}, err
+	}
+	info := CheckpointInfo{At: h.At, Identity: h.Identity, Position: h.Position, Without: h.Without}
+	for _, t := range h.Tables {
+		info.Tables = append(info.Tables, CheckpointTable{t.Name, t.Shape})
+	}
+	return info, nil
+}
+
 // headOf describes the state that the loop has published last.
 func (l *loop) headOf() *head {
 	h := &head{

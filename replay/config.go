@@ -66,6 +66,9 @@ type Config struct {
 	// CheckpointEvery is the time between two checkpoints while the engine runs;
 	// one more is written by Close. Negative: only by Close. 5 min.
 	CheckpointEvery time.Duration
+	// WarmOnly makes Start fail with a *CheckpointError where the engine cannot start
+	// from its checkpoint, instead of loading all tables. Load them.
+	WarmOnly bool
 	// Logger hears of loads, failures and recoveries. Silence.
 	Logger *slog.Logger
 	// OnCut is called on the engine's own goroutine after a cut was published

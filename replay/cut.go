@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"context"
 	"fmt"
 	"slices"
 	"time"
@@ -17,6 +18,7 @@ import (
 type cut struct {
 	l       *loop
 	p       *plan
+	ctx     context.Context // of the fetch
 	begun   bool
 	h       outbox.Header
 	w       *cache.Writer // begun with the first change
@@ -48,7 +50,7 @@ type cutTable struct {
 }
 
 func newCut(l *loop, p *plan) *cut {
-	return &cut{l: l, p: p, last: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
+	return &cut{l: l, p: p, ctx: context.Background(), last: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
 }
 
 // abort forgets everything staged.
@@ -99,6 +101,9 @@ func (c *cut) Begin(h *outbox.Header) error {
 	}
 	if err := c.checkHistory(); err != nil {
 		return c.refuse(err)
+	}
+	if c.p.doubt != nil {
+		return c.refuse(c.p.doubt)
 	}
 	c.checkDrift()
 	if c.p.warm != nil {

@@ -75,6 +75,25 @@ func tableError(op, table string, seq int64, cause error) *Error {
 	return &Error{Op: op, Table: table, Seq: seq, Err: fmt.Errorf("%w: %w", ErrTable, cause)}
 }
 
+// CheckpointError says why an engine with Config.WarmOnly has not started.
+type CheckpointError struct {
+	Reason Reason // for which its position is worthless; "" where it is something else
+	Err    error
+}
+
+// Error is one line.
+func (e *CheckpointError) Error() string { return "replay: the checkpoint is not used: " + e.why() }
+
+// Unwrap gives the cause.
+func (e *CheckpointError) Unwrap() error { return e.Err }
+
+func (e *CheckpointError) why() string {
+	if e.Reason == "" {
+		return e.Err.Error()
+	}
+	return string(e.Reason) + ": " + e.Err.Error()
+}
+
 // resyncError ends a fetch in whose header the engine has read that its
 // position says nothing about this server any more.
 type resyncError struct {

@@ -53,6 +53,7 @@ func (l *loop) attempt(ctx context.Context, sess Session, p *plan) (*cut, error)
 	req := p.request(l.pos)
 	l.share(ctx, p, &req)
 	err := l.guard(ctx, l.cfg.FetchTimeout<<min(l.stalls, 4), func(ctx context.Context) error {
+		c.ctx = ctx
 		return sess.Fetch(ctx, req, c)
 	})
 	c.took = time.Since(l.lastFetch)
@@ -122,7 +123,7 @@ func (c *cut) finish() error {
 		return errors.Join(bad...)
 	}
 	if c.p.warm != nil && len(bad) > 0 {
-		return &refusal{errors.Join(bad...).Error()} // the load says it in full
+		return refusalOf("", errors.Join(bad...)) // the load says it in full
 	}
 	if c.again {
 		return nil

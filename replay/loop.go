@@ -38,6 +38,7 @@ type loop struct {
 	identity string    // of the database that the position belongs to
 	warm     *warm     // the checkpoint that the first session is to begin with
 	cold     string    // why there is none, for the load that takes its place
+	refused  *CheckpointError
 	ckpt     checkpointing
 
 	pending  *resyncError  // the position is known to be worthless

@@ -176,9 +176,11 @@ func coded(t Table, shape string) Table {
 				}
 				return fmt.Appendf(dst, "%d %q", v.K, v.V), nil
 			},
-			Decode: func(src []byte, into *rec) error {
-				_, err := fmt.Sscanf(string(src), "%d %q", &into.K, &into.V)
-				return err
+			Decoder: func() func(src []byte, into *rec) error {
+				return func(src []byte, into *rec) error {
+					_, err := fmt.Sscanf(string(src), "%d %q", &into.K, &into.V)
+					return err
+				}
 			},
 		}, nil
 	}

@@ -21,6 +21,9 @@ func (l *loop) run(ctx context.Context) {
 	defer l.endCheckpoints()
 	defer l.end()
 	l.findCheckpoint()
+	if l.unwarmed() {
+		return
+	}
 	for ctx.Err() == nil {
 		err := l.session(ctx)
 		if ctx.Err() != nil {
@@ -28,7 +31,10 @@ func (l *loop) run(ctx context.Context) {
 		}
 		var no *refusal
 		if errors.As(err, &no) {
-			l.refuse(no.why)
+			l.refuse(no)
+			if l.unwarmed() {
+				return
+			}
 			continue
 		}
 		if l.first != nil {
@@ -53,6 +59,20 @@ func (l *loop) run(ctx context.Context) {
 		}
 		l.pause(ctx)
 	}
+}
+
+// unwarmed ends an engine that is to start from its checkpoint only, and cannot.
+func (l *loop) unwarmed() bool {
+	if !l.cfg.WarmOnly || l.warm != nil || !l.pos.IsZero() {
+		return false
+	}
+	err := l.refused
+	if err == nil {
+		err = &CheckpointError{Err: errors.New("there is none")}
+	}
+	l.first <- err
+	l.first = nil
+	return true
 }
 
 // end tells everybody that nothing moves any more.

@@ -3,6 +3,7 @@ package replay
 import (
 	"errors"
 	"fmt"
+	"sync"
 
 	"github.com/jackc/pgx/v5"
 
@@ -44,7 +45,7 @@ type Frozen interface {
 	// are put's until it returns. ErrUnfit is wrapped where a row cannot be encoded;
 	// other errors are put's. It may run beside the engine.
 	Save(v *cache.View, put func(row []byte) error) error
-	// Thaw reads some encoded rows, on a goroutine of its own. stage stages them,
+	// Thaw reads some encoded rows, on any number of goroutines at once. stage stages them,
 	// on the engine's. Both come between BeginReplace and EndReplace of the table.
 	Thaw(rows [][]byte) (stage func() error, err error)
 }
@@ -77,15 +78,16 @@ type Binding[K comparable, T any] struct {
 // loadBatch is how many rows of a load are staged at once.
 const loadBatch = 64
 
-// Codec encodes rows and reads them again. Encode and Decode are each used by
-// one goroutine at a time, and may both be in use at once.
+// Codec encodes rows and reads them again. Encode is used by one goroutine at a time.
 type Codec[T any] struct {
 	// Shape names the type of the rows and all that their encoded form depends on.
 	Shape string
 	// Encode appends an encoded row.
 	Encode func(dst []byte, row T) ([]byte, error)
-	// Decode makes the row that was encoded of a zero T, as a load would make it.
-	Decode func(src []byte, into *T) error
+	// Decoder makes a function that makes the row that was encoded of a zero T, as a
+	// load would make it. The function is used by one goroutine at a time; several, and
+	// Encode, may be in use at once. src is nobody else's and is never changed.
+	Decoder func() func(src []byte, into *T) error
 }
 
 // Name is the name of the cache table.
@@ -170,12 +172,15 @@ func (b *Binding[K, T]) Freeze() (Frozen, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &frozen[K, T]{b, codec}, nil
+	f := &frozen[K, T]{b: b, codec: codec}
+	f.decoders.New = func() any { return codec.Decoder() }
+	return f, nil
 }
 
 type frozen[K comparable, T any] struct {
-	b     *Binding[K, T]
-	codec Codec[T]
+	b        *Binding[K, T]
+	codec    Codec[T]
+	decoders sync.Pool // of what codec.Decoder makes
 }
 
 func (f *frozen[K, T]) Shape() string { return f.codec.Shape }
@@ -197,9 +202,11 @@ func (f *frozen[K, T]) Save(v *cache.View, put func(row []byte) error) error {
 func (f *frozen[K, T]) Thaw(encoded [][]byte) (stage func() error, err error) {
 	load := f.b.load
 	batch := load.Batch(len(encoded))
+	decode, _ := f.decoders.Get().(func(src []byte, into *T) error)
+	defer f.decoders.Put(decode)
 	for _, src := range encoded {
 		into := batch.New()
-		if err := f.codec.Decode(src, into); err != nil {
+		if err := decode(src, into); err != nil {
 			return nil, err
 		}
 		batch.Add(f.b.Key(*into))

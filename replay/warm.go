@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"runtime"
+	"sync"
 	"time"
 )
 
@@ -23,9 +25,9 @@ type warm struct {
 }
 
 // refusal ends a fetch that was to begin with a checkpoint. A load follows.
-type refusal struct{ why string }
+type refusal struct{ CheckpointError }
 
-func (e *refusal) Error() string { return "replay: the checkpoint is not used: " + e.why }
+func refusalOf(reason Reason, err error) *refusal { return &refusal{CheckpointError{reason, err}} }
 
 // findCheckpoint opens the checkpoint, if there is one.
 func (l *loop) findCheckpoint() {
@@ -34,7 +36,7 @@ func (l *loop) findCheckpoint() {
 	}
 	r, err := l.cfg.Checkpoints.Open()
 	if err != nil {
-		l.refuse(err.Error())
+		l.refuse(refusalOf("", err))
 		return
 	}
 	if r == nil {
@@ -42,7 +44,7 @@ func (l *loop) findCheckpoint() {
 	}
 	l.warm = &warm{r: r}
 	if l.warm.h, err = parseHead(r.Head()); err != nil {
-		l.refuse(err.Error())
+		l.refuse(refusalOf("", err))
 		return
 	}
 	l.e.count(func(st *Status) { st.Checkpoint.At = l.warm.h.At })
@@ -60,12 +62,14 @@ func (l *loop) findCheckpoint() {
 		l.warm.at = append(l.warm.at, at)
 	}
 	if !found {
-		l.refuse("it has none of the tables")
+		l.refuse(refusalOf("", errors.New("it has none of the tables")))
 	}
 }
 
 // refuse gives the checkpoint up, and whatever was taken from it.
-func (l *loop) refuse(why string) {
+func (l *loop) refuse(r *refusal) {
+	why := r.why()
+	l.refused = &r.CheckpointError
 	l.log.Warn("replay: the checkpoint is not used, all tables are loaded", "reason", why)
 	l.thawed()
 	l.forget()
@@ -85,7 +89,11 @@ func (l *loop) thawed() {
 func (l *loop) joinWarm(ctx context.Context, sess Session) error {
 	h := l.warm.h
 	if here := sess.Identity(); here != h.Identity {
-		l.refuse(fmt.Sprintf("it is of %s, this is %s", h.Identity, here))
+		other := refusalOf("", fmt.Errorf("it is of %s, this is %s", h.Identity, here))
+		if l.cfg.WarmOnly {
+			return other
+		}
+		l.refuse(other)
 		return l.join(ctx, sess)
 	}
 	l.forget()
@@ -94,15 +102,15 @@ func (l *loop) joinWarm(ctx context.Context, sess Session) error {
 	if err != nil {
 		return err
 	}
-	if why != nil {
-		p := l.planLoad(firstLoad, FirstLoad, "")
-		p.doubt = why
-		return l.advance(ctx, sess, p)
+	p := l.planWarm()
+	if why != nil && !l.cfg.WarmOnly {
+		p = l.planLoad(firstLoad, FirstLoad, "")
 	}
-	err = l.advance(ctx, sess, l.planWarm())
+	p.doubt = why
+	err = l.advance(ctx, sess, p)
 	var again *resyncError
 	if errors.As(err, &again) {
-		return &refusal{string(again.reason) + ": " + again.detail}
+		return refusalOf(again.reason, errors.New(again.detail))
 	}
 	return err
 }
@@ -138,7 +146,7 @@ func (c *cut) explainDoubt() {
 		why = c.p.doubt
 	}
 	c.p.doubt = nil
-	c.l.refuse(string(why.reason) + ": " + why.detail)
+	c.l.refuse(refusalOf(why.reason, errors.New(why.detail)))
 	c.p.detail = c.l.cold
 }
 
@@ -161,12 +169,15 @@ func (c *cut) thaw() error {
 		}
 	}
 	if err := c.thawRows(table, frozen); err != nil {
-		return c.refuse(&refusal{err.Error()})
+		if c.ctx.Err() != nil {
+			return c.refuse(context.Cause(c.ctx))
+		}
+		return c.refuse(refusalOf("", err))
 	}
 	for _, i := range table {
 		if i >= 0 {
 			if err := c.l.e.tables[i].EndReplace(); err != nil {
-				return c.refuse(&refusal{fmt.Sprintf("table %s: %v", c.l.e.tables[i].Name(), err)})
+				return c.refuse(refusalOf("", fmt.Errorf("table %s: %w", c.l.e.tables[i].Name(), err)))
 			}
 		}
 	}
@@ -210,8 +221,8 @@ type thawedRows struct {
 	err   error // the file's, or the rows'; nothing comes after it
 }
 
-// thawRows stages the file's rows while one goroutine decodes what follows them and another reads and checks what
-// follows that.
+// thawRows stages the file's rows while as many goroutines as there are processors decode what follows them and another
+// one reads and checks what follows that.
 func (c *cut) thawRows(table []int, frozen []Frozen) error {
 	w := c.p.warm
 	w.rows = 0
@@ -223,22 +234,31 @@ func (c *cut) thawRows(table []int, frozen []Frozen) error {
 		defer close(read)
 		w.read(table, func(e encodedRows) bool { return handOn(read, e, stop) })
 	}()
-	go func() {
-		defer close(thawed)
-		for e := range read {
-			if !handOn(thawed, w.thaw(e, frozen), stop) {
-				break
+	var decoding sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		decoding.Go(func() {
+			for e := range read {
+				if !handOn(thawed, w.thaw(e, frozen), stop) {
+					break
+				}
 			}
-		}
+		})
+	}
+	go func() {
+		decoding.Wait()
 		for range read { // until that goroutine has ended
 		}
+		close(thawed)
 	}()
 	var err error
 	for t := range thawed {
 		if err != nil {
 			continue // until the goroutines have ended
 		}
-		if err = c.stageThawed(t); err != nil {
+		if err = context.Cause(c.ctx); err == nil {
+			err = c.stageThawed(t)
+		}
+		if err != nil {
 			close(stop)
 		}
 	}

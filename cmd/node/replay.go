@@ -24,13 +24,15 @@ import (
 	"github.com/pglockstep/lockstep/triggers"
 )
 
-func replayCommand(o *options) *cobra.Command {
-	var r replaying
-	var from, node, to string
-	cmd := &cobra.Command{
-		Use:   "replay",
-		Short: "Print the events that a position, or a node, has missed, for other systems to be repaired from",
-		Long: `replay reads from the outbox what --from, or the node of --node at its last beat, has not applied,
+const replayLong = `With --checkpoint, replay brings the checkpoint of a node that is not running up to date: it
+reads the file, applies what was missed in one snapshot, and puts a new file in its place once that is complete
+and on disk. Interrupted, it leaves the file as it was, and can be run again. It holds the
+tables in memory. A table whose rows are read by code of the application's own, or whose columns have changed, is
+left out and named: the node loads it when it starts. With --node where the directory has the files of
+several. Where the outbox no longer reaches back, or the file is damaged, it says so and changes nothing; with --reload
+it then loads the tables and writes the file anew. With --dry-run nothing is written.
+
+Otherwise replay reads from the outbox what --from, or the node of --node at its last beat, has not applied,
 up to --to, and prints it: an event a line, as JSON, in the order of seq. A summary by table and
 operation and the new position go to standard error; with --dry-run only they are printed, to
 standard output. Nothing is written to Postgres.
@@ -39,14 +41,42 @@ Everything is read in one snapshot. Run again with the same --from, after an int
 prints the same events in the same order, with the same seq, and then what is new; with the
 position that it ended with it prints only what is new. The positions count all tables, whatever --table says.
 
-Exit status: 0 all was printed, 3 the outbox no longer reaches back to the position, 1 anything else.`,
-		Example: `  lockstep replay --node web-1 --dry-run
-  lockstep replay --from 4711:4711: --table public.employees > missed.ndjson`,
-		Args: cobra.NoArgs,
+Exit status: 0 all was printed, or the checkpoint is up to date; 3 the outbox no longer reaches back to the position, or
+the checkpoint is damaged or of a history that has ended; 1 anything else.`
+
+const replayExample = `  lockstep replay --checkpoint /var/lib/web-1
+  lockstep replay --node web-1 --dry-run
+  lockstep replay --from 4711:4711: --table public.employees > missed.ndjson`
+
+func replayCommand(o *options) *cobra.Command {
+	var r replaying
+	var from, node, to, dir string
+	var reload bool
+	cmd := &cobra.Command{
+		Use:     "replay",
+		Short:   "Bring a checkpoint up to date, or print the events that a position, or a node, has missed",
+		Long:    replayLong,
+		Example: replayExample,
+		Args:    cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
+			if dir != "" {
+				if from != "" || to != "now" || len(r.tables) > 0 {
+					return errors.New("--checkpoint goes with --node, --reload, --json and --dry-run only")
+				}
+				pool, err := o.connect(cmd.Context())
+				if err != nil {
+					return err
+				}
+				defer pool.Close()
+				u := &updating{pool: pool, schema: o.schema, dry: r.dry, json: r.json, reload: reload, out: cmd.OutOrStdout(), errs: cmd.ErrOrStderr()}
+				return u.run(cmd.Context(), dir, node)
+			}
+			if reload {
+				return errors.New("--reload needs a --checkpoint")
+			}
 			if (from == "") == (node == "") {
-				return errors.New("replay needs a --from with a position or a --node with a name, and not both")
+				return errors.New("replay needs a --checkpoint, a --from with a position or a --node with a name, and not both")
 			}
 			if r.from, err = outbox.ParsePosition(from); err != nil {
 				return fmt.Errorf("--from: %w", err)
@@ -78,7 +108,9 @@ Exit status: 0 all was printed, 3 the outbox no longer reaches back to the posit
 	}
 	f := cmd.Flags()
 	f.StringVar(&from, "from", "", "position to begin at, as status --json and this command print it")
-	f.StringVar(&node, "node", "", "begin where this node was at its last beat")
+	f.StringVar(&node, "node", "", "begin where this node was at its last beat; with --checkpoint: whose it is")
+	f.StringVar(&dir, "checkpoint", "", "directory with the checkpoint to bring up to date")
+	f.BoolVar(&reload, "reload", false, "load the tables where the checkpoint cannot be brought up to date")
 	f.StringVar(&to, "to", "now", "position to end at, or now")
 	f.StringArrayVar(&r.tables, "table", nil, "only this table's events; may be given again; default: all")
 	f.BoolVar(&r.json, "json", false, "the summary as JSON, on one line")
@@ -110,6 +142,8 @@ type summary struct {
 	First    time.Time       `json:"first,omitzero"` // when the first was captured; a server does not tell when it was committed
 	Last     time.Time       `json:"last,omitzero"`
 	Tables   []*tableSum     `json:"tables"`
+	Loaded   []string        `json:"loaded,omitempty"`   // tables of a checkpoint that were loaded again
+	Left     []string        `json:"left_out,omitempty"` // tables that are in the checkpoint no more
 }
 
 type tableSum struct {
@@ -284,12 +318,32 @@ func (s *summary) add(ev *outbox.Event) {
 	if ev.At.After(s.Last) {
 		s.Last = ev.At.UTC()
 	}
-	i := slices.IndexFunc(s.Tables, func(t *tableSum) bool { return t.Table == ev.Table })
+	s.of(ev.Table).Ops[ev.Op.String()]++
+}
+
+func (s *summary) of(table string) *tableSum {
+	i := slices.IndexFunc(s.Tables, func(t *tableSum) bool { return t.Table == table })
 	if i < 0 {
 		i = len(s.Tables)
-		s.Tables = append(s.Tables, &tableSum{ev.Table, map[string]uint64{}})
+		s.Tables = append(s.Tables, &tableSum{table, map[string]uint64{}})
 	}
-	s.Tables[i].Ops[ev.Op.String()]++
+	return s.Tables[i]
+}
+
+// join adds what another one has counted.
+func (s *summary) join(o *summary) {
+	s.Events += o.Events
+	if s.First.IsZero() || !o.First.IsZero() && o.First.Before(s.First) {
+		s.First = o.First
+	}
+	if o.Last.After(s.Last) {
+		s.Last = o.Last
+	}
+	for _, t := range o.Tables {
+		for op, n := range t.Ops {
+			s.of(t.Table).Ops[op] += n
+		}
+	}
 }
 
 // say prints the summary where it does not mix with the events.
@@ -305,9 +359,11 @@ func (r *replaying) say() error {
 		}
 		return json.NewEncoder(out).Encode(r.sum) //nolint:wrapcheck // names the file
 	}
-	if r.sum.Events == 0 {
+	switch {
+	case r.sum.Events == 0 && len(r.sum.Loaded) > 0:
+	case r.sum.Events == 0:
 		fmt.Fprintln(out, "nothing was missed")
-	} else {
+	default:
 		w := tabwriter.NewWriter(out, 0, 0, 3, ' ', 0)
 		fmt.Fprintln(w, "table\tinsert\tupdate\tdelete\ttruncate\treload")
 		for _, t := range r.sum.Tables {

@@ -29,25 +29,48 @@ const verifyRange = 500
 // errDiffers is the exit status of verify; the rows have been printed.
 var errDiffers = exitError{2, errors.New("the node and Postgres differ: see above")}
 
-func verifyCommand(o *options) *cobra.Command {
-	var address, tokenFile string
-	var tables []string
-	var repair bool
-	cmd := &cobra.Command{
-		Use:   "verify",
-		Short: "Hold a served node against Postgres, row by row, at one instant of both",
-		Long: `verify holds the tables of a served node against Postgres, row by row in the order of the key.
+const verifyLong = `verify holds the tables of a served node against Postgres, row by row in the order of the key.
 
 The node makes a cut in a snapshot that it exports, and verify reads Postgres in that same
 snapshot: what is written meanwhile makes no difference. It keeps 500 rows in memory. Until it
 ends the tables cannot be altered or emptied, as with pg_dump. With --repair the node loads
 each table that differs again, and it is compared once more.
 
-Exit status: 0 all is the same (with --repair: by now), 2 rows differ, 1 it could not be found out.`,
+With --checkpoint it does the same with the checkpoint of a node that is not running: it reads the file, applies in memory what was
+missed, and writes nothing. It takes the memory that the checkpoint's rows take. Tables that the checkpoint does not hold are not compared,
+nor are those whose rows are read by code of the application's own; each is named. A value counts as the same where it
+is, however it was encoded; a column that the application keeps a part of only (a JSON document in a struct with fewer
+members, say) differs.
+
+Exit status: 0 all is the same (with --repair: by now), 2 rows differ, 1 it could not be found out.`
+
+func verifyCommand(o *options) *cobra.Command {
+	var address, tokenFile, dir, node string
+	var tables []string
+	var repair bool
+	cmd := &cobra.Command{
+		Use:   "verify",
+		Short: "Hold a served node, or a checkpoint, against Postgres, row by row, at one instant of both",
+		Long:  verifyLong,
 		Example: `  lockstep verify --url http://127.0.0.1:8080
-  lockstep verify --url http://127.0.0.1:8080 --table public.employees --repair`,
+  lockstep verify --url http://127.0.0.1:8080 --table public.employees --repair
+  lockstep verify --checkpoint /var/lib/web-1`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			if dir != "" {
+				if address != "" || tokenFile != "" || repair {
+					return errors.New("--checkpoint goes with --node and --table only")
+				}
+				pool, err := o.connect(cmd.Context())
+				if err != nil {
+					return err
+				}
+				defer pool.Close()
+				return verifyCheckpoint(cmd.Context(), pool, o.schema, cmd.OutOrStdout(), dir, node, tables)
+			}
+			if node != "" {
+				return errors.New("--node needs a --checkpoint")
+			}
 			c, err := newNodeClient(address, tokenFile)
 			if err != nil {
 				return err
@@ -80,7 +103,9 @@ Exit status: 0 all is the same (with --repair: by now), 2 rows differ, 1 it coul
 	f := cmd.Flags()
 	f.StringVar(&address, "url", "", "address of the served node, such as http://127.0.0.1:8080")
 	f.StringVar(&tokenFile, "token-file", "", "file with the node's bearer token; default: $"+tokenVar)
-	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it; may be given again; default: all that the node serves")
+	f.StringVar(&dir, "checkpoint", "", "directory with the checkpoint to compare instead")
+	f.StringVar(&node, "node", "", "whose checkpoint, where the directory has several")
+	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it; may be given again; default: all that the node serves, or the checkpoint holds")
 	f.BoolVar(&repair, "repair", false, "make the node load the tables that differ again")
 	return cmd
 }
@@ -94,7 +119,7 @@ type nodeClient struct {
 func newNodeClient(address, tokenFile string) (*nodeClient, error) {
 	u, err := url.Parse(address)
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.User != nil || u.RawQuery != "" || strings.Trim(u.Path, "/") != "" {
-		return nil, errors.New("verify needs the --url of a served node, such as http://127.0.0.1:8080")
+		return nil, errors.New("verify needs the --url of a served node, such as http://127.0.0.1:8080, or a --checkpoint")
 	}
 	token, err := readToken(tokenFile, os.Getenv(tokenVar))
 	if err != nil {

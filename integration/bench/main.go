@@ -46,10 +46,11 @@ var parts = []struct {
 	{"load", load},
 	{"catchup", catchUp},
 	{"restart", restart},
+	{"retention", retention}, // minutes: only where it is named
 }
 
 func main() {
-	only := flag.String("only", "", "one part: writes, bells, statements, propagation, get, load, catchup, restart")
+	only := flag.String("only", "", "one part: writes, bells, statements, propagation, get, load, catchup, restart, retention")
 	rounds := flag.Int("rounds", 5, "how often each is measured")
 	span := flag.Duration("span", 2*time.Second, "how long writers write in a round")
 	rows := flag.Int("rows", 1_000_000, "rows of the large tables")
@@ -80,7 +81,7 @@ func run(ctx context.Context, only string, b *bench) (err error) {
 	fmt.Printf("%d cores, PostgreSQL %d.%d, fsync on, synchronous_commit on unless said otherwise, %s, %d rounds\n",
 		runtime.NumCPU(), b.server.Version()/10000, b.server.Version()%10000, runtime.Version(), b.rounds)
 	for _, p := range parts {
-		if only != "" && only != p.name {
+		if only != p.name && (only != "" || p.name == "retention") {
 			continue
 		}
 		fmt.Printf("\n%s\n%s\n", p.name, strings.Repeat("-", len(p.name)))

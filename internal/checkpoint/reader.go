@@ -34,34 +34,40 @@ type source interface {
 
 // newReader reads the head of a file of that size, which must be one of that name.
 func newReader(f source, size int64, name string) (*Reader, error) {
-	r := &Reader{f: f, size: size, br: bufio.NewReaderSize(f, 1<<16), chain: newChain()}
+	r, of, err := readHead(f, size)
+	if err == nil && of != name {
+		return nil, errors.New("it is of a node named " + strconv.Quote(of))
+	}
+	return r, err
+}
+
+// readHead reads the head of a file of that size, and the name that it is kept under.
+func readHead(f source, size int64) (r *Reader, name string, err error) {
+	r = &Reader{f: f, size: size, br: bufio.NewReaderSize(f, 1<<16), chain: newChain()}
 	var m [len(magic)]byte
 	if size < int64(len(m)) {
-		return nil, corrupt("it is too short")
+		return nil, "", corrupt("it is too short")
 	}
 	if _, err := io.ReadFull(r.br, m[:]); err != nil {
-		return nil, fmt.Errorf("read: %w", err)
+		return nil, "", fmt.Errorf("read: %w", err)
 	}
 	if string(m[:]) != magic {
-		return nil, corrupt("it does not begin as a checkpoint of this version does")
+		return nil, "", corrupt("it does not begin as a checkpoint of this version does")
 	}
 	r.at = int64(len(m))
 	kind, payload, err := r.frame(nil)
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	if kind != headFrame || len(payload) < 4 {
-		return nil, corrupt("it has no head")
+		return nil, "", corrupt("it has no head")
 	}
 	n := binary.LittleEndian.Uint32(payload)
 	if int64(n) > int64(len(payload)-4) {
-		return nil, corrupt("its name is longer than its head")
-	}
-	if of := string(payload[4 : 4+n]); of != name {
-		return nil, errors.New("it is of a node named " + strconv.Quote(of))
+		return nil, "", corrupt("its name is longer than its head")
 	}
 	r.head, r.rows, r.start = payload[4+n:], r.at, r.chain
-	return r, nil
+	return r, string(payload[4 : 4+n]), nil
 }
 
 func (r *Reader) frame(buf []byte) (byte, []byte, error) {

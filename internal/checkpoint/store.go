@@ -42,6 +42,38 @@ func New(dir, name string) *Store {
 	}}
 }
 
+// Names are those of the nodes that have left a file in a directory, in the order of the files' names. A file
+// whose name cannot be read is an error.
+func Names(dir string) ([]string, error) {
+	files, err := filepath.Glob(filepath.Join(escape(dir), "*.checkpoint"))
+	if err != nil {
+		return nil, err //nolint:wrapcheck // the pattern is right
+	}
+	var names []string
+	for _, file := range files {
+		name, err := nameIn(file)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", file, err)
+		}
+		names = append(names, name)
+	}
+	return names, nil
+}
+
+func nameIn(file string) (string, error) {
+	f, err := os.Open(file)
+	if err != nil {
+		return "", err //nolint:wrapcheck // the caller names the file
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	info, err := f.Stat()
+	if err != nil {
+		return "", err //nolint:wrapcheck // the caller names the file
+	}
+	_, name, err := readHead(f, info.Size())
+	return name, err
+}
+
 // Path is the file's.
 func (s *Store) Path() string { return filepath.Join(s.dir, s.base+".checkpoint") }
 
@@ -135,6 +167,9 @@ func escape(dir string) string {
 // replace puts a file that is on disk in the place of the one before.
 func (s *Store) replace(f sink) error {
 	err := f.Close()
+	if err == nil {
+		err = keepOwner(f.Name(), s.Path())
+	}
 	if err == nil {
 		err = os.Rename(f.Name(), s.Path())
 	}

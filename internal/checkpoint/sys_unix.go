@@ -51,3 +51,19 @@ func trustworthy(info fs.FileInfo) error {
 	}
 	return nil
 }
+
+// keepOwner gives a new file the owner of the one that it replaces: whoever may do so, root, may
+// have written it for a node that runs as another user.
+func keepOwner(file, replaced string) error {
+	info, err := os.Stat(replaced)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err //nolint:wrapcheck // names the file
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && int(st.Uid) != os.Geteuid() && os.Geteuid() == 0 {
+		return os.Chown(file, int(st.Uid), int(st.Gid)) //nolint:wrapcheck // names the file
+	}
+	return nil
+}

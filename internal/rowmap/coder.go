@@ -170,3 +170,41 @@ func (onlyRow) Err() error                    { return nil }
 func (onlyRow) CommandTag() pgconn.CommandTag { return pgconn.CommandTag{} }
 func (onlyRow) Next() bool                    { return false }
 func (onlyRow) Conn() *pgx.Conn               { return nil }
+
+// AppendEncoded appends columns that are encoded already, each in its column's format; nil is a NULL.
+func AppendEncoded(dst []byte, values [][]byte) []byte {
+	for _, v := range values {
+		if v == nil {
+			dst = append(dst, 0)
+			continue
+		}
+		dst = binary.AppendUvarint(dst, 1+(uint64(len(v))<<1))
+		dst = append(dst, v...)
+	}
+	return dst
+}
+
+// SplitEncoded finds the columns in what Append has written, which must have as many as values. They share
+// src's memory; nil is a NULL. other[i] says that one stands in the other format than its column's.
+func SplitEncoded(src []byte, values [][]byte, other []bool) error {
+	for i := range values {
+		tag, n := binary.Uvarint(src)
+		if n <= 0 {
+			return errShort
+		}
+		src = src[n:]
+		if values[i], other[i] = nil, false; tag == 0 {
+			continue
+		}
+		tag--
+		size := tag >> 1
+		if size > uint64(len(src)) {
+			return errShort
+		}
+		values[i], src, other[i] = src[:size:size], src[size:], tag&1 == 1
+	}
+	if len(src) > 0 {
+		return errShort
+	}
+	return nil
+}
