@@ -82,6 +82,7 @@ type TableOption[K comparable, T any] func(*Table[K, T])
 // sees these columns, in this order, and calls Scan; columns that the table has besides
 // are ignored. The key's columns must be among them. For a deleted row only
 // the key's columns are read: Scan leaves the other destinations untouched.
+// A start from a checkpoint calls it from several goroutines at once.
 func WithRow[K comparable, T any](fn func(pgx.CollectableRow) (T, error), columns ...string) TableOption[K, T] {
 	return func(t *Table[K, T]) { t.row, t.columns = fn, append([]string{}, columns...) }
 }
@@ -105,6 +106,7 @@ func WithKeyArgs[K comparable, T any](fn func(K) []any) TableOption[K, T] {
 // NewTable declares a table, named as SQL writes it with its schema:
 // public.employees, "Odd Name"."T". key gives a row's key; it may use nothing
 // but the primary key's columns, and different rows must have different keys.
+// It may be called from several goroutines at once.
 //
 // Rows are read by db tags, as pgx.RowToStructByName reads them, unless
 // WithRow says otherwise. Only the columns that T names are read, so that a

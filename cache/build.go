@@ -10,11 +10,6 @@ import (
 // batchRows is how many rows Put collects before it makes a new batch.
 const batchRows = 256
 
-// slabBytes is about how much memory the rows of a first load are given at a time. It stays until the last of them
-// has been replaced or deleted, and whatever comes later has memory of its own: rows that have all been changed once can have
-// left as much again behind, and none of it for good.
-const slabBytes = 2048
-
 // Batch is rows on their way into a Replace. It may be filled on any goroutine, one at a time, before
 // [Replacer.PutBatch] takes it. A Replace may have several in work.
 type Batch[K comparable, T any] struct {
@@ -22,8 +17,6 @@ type Batch[K comparable, T any] struct {
 	hash   *keyHash[K]
 	size   *sizing[K, T]
 	next   *node[K, T] // what New has given out
-	slab   []node[K, T]
-	each   int // nodes that are allocated at a time
 	nodes  []*node[K, T]
 	hashes []uint64
 	bytes  int64
@@ -35,11 +28,7 @@ func (b *Batch[K, T]) New() *T {
 		var zero T
 		b.next.row = zero
 	} else {
-		if len(b.slab) == 0 {
-			b.slab = make([]node[K, T], b.each)
-		}
-		b.next, b.slab = &b.slab[0], b.slab[1:]
-		b.next.ver = b.num
+		b.next = &node[K, T]{ver: b.num}
 	}
 	return &b.next.row
 }

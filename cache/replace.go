@@ -1,9 +1,6 @@
 package cache
 
-import (
-	"fmt"
-	"unsafe"
-)
+import "fmt"
 
 // Replacer stages the whole content of a table as a difference to what is there. It belongs to the
 // writer's goroutine; until Done, nothing else may stage changes to its table.
@@ -55,12 +52,8 @@ func (r *Replacer[K, T]) Put(k K, row T) error {
 
 // Batch makes an empty batch for this Replace, with room for so many rows.
 func (r *Replacer[K, T]) Batch(rows int) *Batch[K, T] {
-	each := 1 // most rows of a difference are dropped
-	if r.kept == nil {
-		each = max(1, slabBytes/int(unsafe.Sizeof(node[K, T]{})))
-	}
 	return &Batch[K, T]{
-		num: r.w.num, each: each, hash: &r.t.rows.hash, size: &r.t.size,
+		num: r.w.num, hash: &r.t.rows.hash, size: &r.t.size,
 		nodes: make([]*node[K, T], 0, rows), hashes: make([]uint64, 0, rows),
 	}
 }
