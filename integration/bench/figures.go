@@ -175,6 +175,9 @@ func (b *bench) report(f figure, s series) {
 		f.Reached = &r
 	}
 	b.figures = append(b.figures, f)
+	if f.Point != nil {
+		return // most of them are on a line of their own already
+	}
 	fmt.Fprintf(b.print, "  %-62s %s", f.Name, f.String())
 	if v := f.verdict(); v != "" {
 		fmt.Fprintf(b.print, "  [%s]", v)

@@ -47,6 +47,9 @@ func merge(path string, figures []figure) ([]figure, error) {
 
 // publish merges figures into dir/benchmarks.json, and writes dir/benchmarks.md and its plots anew.
 func publish(dir string, figures []figure) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
 	path := filepath.Join(dir, "benchmarks.json")
 	all, err := merge(path, figures)
 	if err != nil {
