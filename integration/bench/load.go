@@ -150,7 +150,9 @@ func (c *cut) close(ctx context.Context) error {
 // misses runs SQL while the node is cut off, and returns the cut with which it
 // came back, the processor time that this took it, and an error if it loaded again.
 func (c *cut) misses(ctx context.Context, write func() error) (lockstep.Cut, time.Duration, error) {
-	c.proxy.Stop()
+	if err := c.off(ctx); err != nil {
+		return lockstep.Cut{}, 0, err
+	}
 	if err := write(); err != nil {
 		return lockstep.Cut{}, 0, err
 	}
@@ -171,6 +173,31 @@ func (c *cut) misses(ctx context.Context, write func() error) (lockstep.Cut, tim
 		return lockstep.Cut{}, 0, fmt.Errorf("the node did not come back: %+v", c.node.Status())
 	case <-ctx.Done():
 		return lockstep.Cut{}, 0, ctx.Err()
+	}
+}
+
+// off cuts the node off. The proxy may overlook a connection that is just being
+// made, so it is done again until the node has noticed.
+func (c *cut) off(ctx context.Context) error {
+	if err := c.node.Barrier(ctx); err != nil {
+		return err
+	}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		before := c.node.Status().Failures
+		c.proxy.Stop()
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+		if c.node.Status().Failures > before {
+			return nil
+		}
+		if err := c.proxy.Start(); err != nil {
+			return err
+		}
 	}
 }
 
