@@ -57,6 +57,14 @@ type figure struct {
 	Value    *float64          `json:"value,omitempty"`    // the median
 	Unit     string            `json:"unit,omitempty"`
 	Point    *point            `json:"point,omitempty"`
+	Cell     *cell             `json:"cell,omitempty"`
+}
+
+// cell is a figure's place in a table of two dimensions.
+type cell struct {
+	Table  string `json:"table"`
+	Row    string `json:"row"`
+	Column string `json:"column"`
 }
 
 // target is what a figure is to reach.
@@ -158,6 +166,11 @@ func (b *bench) place(plot, line string, x float64, unit string, s series) {
 	b.report(figure{Name: fmt.Sprintf("%s: %s at %s", plot, line, number(x)), Unit: unit, Point: &point{plot, line, x}}, s)
 }
 
+// cell reports a cell of a table; its name is made of the table, the row and the column.
+func (b *bench) cell(table, row, column, unit, compared string, s series) {
+	b.report(figure{Name: fmt.Sprintf("%s: %s, %s", table, row, column), Unit: unit, Compared: compared, Cell: &cell{table, row, column}}, s)
+}
+
 // report takes a figure in, and prints a line of it. A --quick run keeps to what has a target.
 func (b *bench) report(f figure, s series) {
 	if len(s) == 0 || b.quick && f.Target == nil {
@@ -175,8 +188,8 @@ func (b *bench) report(f figure, s series) {
 		f.Reached = &r
 	}
 	b.figures = append(b.figures, f)
-	if f.Point != nil {
-		return // most of them are on a line of their own already
+	if f.Point != nil || f.Cell != nil {
+		return // there are many
 	}
 	fmt.Fprintf(b.print, "  %-62s %s", f.Name, f.String())
 	if v := f.verdict(); v != "" {

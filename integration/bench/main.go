@@ -20,6 +20,7 @@ import (
 	"runtime/debug"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -45,7 +46,8 @@ type scale struct {
 	rounds  int           // how often each is measured
 	span    time.Duration // of one round of writers
 	rows    int           // of the large tables
-	looks   int           // reads of one round from memory
+	looks   int           // keys that are read in turn from memory
+	look    time.Duration // of one round of reads
 	commits int           // timed one by one in a round
 	outbox  int           // rows of the largest outbox
 	missed  int           // events of the cut that must not fill the memory
@@ -57,11 +59,11 @@ type scale struct {
 // full is what docs/benchmarks.md is made of, small what --quick runs.
 var (
 	full = scale{
-		rounds: 3, span: 2 * time.Second, rows: 1_000_000, looks: 500_000, commits: 200, outbox: 10_000_000,
+		rounds: 3, span: 2 * time.Second, rows: 1_000_000, looks: 500_000, look: 150 * time.Millisecond, commits: 200, outbox: 10_000_000,
 		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second,
 	}
 	small = scale{
-		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, commits: 150, outbox: 200_000,
+		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
 		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second,
 	}
 )
@@ -105,7 +107,7 @@ func main() {
 	if b.quick {
 		b.scale, *out = small, ""
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := b.all(ctx, strings.Split(*only, ","), *out)
 	stop()
 	if err != nil {

@@ -110,7 +110,7 @@ func page(all []figure, drawn map[string]string) string {
 
 // section is one part: its table, and its plots.
 func section(w *strings.Builder, part, title string, all []figure, drawn map[string]string, letters map[string]string) {
-	var rows, plots []string
+	var rows, tables, plots []string
 	for _, f := range all {
 		if f.Part != part {
 			continue
@@ -121,17 +121,61 @@ func section(w *strings.Builder, part, title string, all []figure, drawn map[str
 			}
 			continue
 		}
+		if f.Cell != nil {
+			if !slices.Contains(tables, f.Cell.Table) {
+				tables = append(tables, f.Cell.Table)
+			}
+			continue
+		}
 		rows = append(rows, fmt.Sprintf("| %s | %s | %s | %s |", f.Name, f.String(), f.Compared, letters[settingsLine(f.Settings)]))
 	}
-	if len(rows)+len(plots) == 0 {
+	if len(rows)+len(tables)+len(plots) == 0 {
 		return
 	}
 	fmt.Fprintf(w, "\n## %s\n", title)
 	if len(rows) > 0 {
 		fmt.Fprintf(w, "\n| what | median (lowest to highest) | compared | settings |\n|---|---|---|---|\n%s\n", strings.Join(rows, "\n"))
 	}
+	for _, t := range tables {
+		cells(w, t, all, letters)
+	}
 	for _, p := range plots {
 		fmt.Fprintf(w, "\n![%s](%s)\n", p, drawn[p])
+	}
+}
+
+// cells is a table of two dimensions, and a sentence for each of its rows.
+func cells(w *strings.Builder, table string, all []figure, letters map[string]string) {
+	var rows, columns []string
+	at, about, settings := map[[2]string]string{}, map[string]string{}, ""
+	for _, f := range all {
+		if f.Cell == nil || f.Cell.Table != table {
+			continue
+		}
+		c := *f.Cell
+		if !slices.Contains(rows, c.Row) {
+			rows = append(rows, c.Row)
+		}
+		if !slices.Contains(columns, c.Column) {
+			columns = append(columns, c.Column)
+		}
+		text := number(f.median())
+		if f.Spread[0] != f.Spread[1] {
+			text += fmt.Sprintf(" (%s to %s)", number(f.Spread[0]), number(f.Spread[1]))
+		}
+		at[[2]string{c.Row, c.Column}], about[c.Row], settings = text, f.Compared, letters[settingsLine(f.Settings)]
+	}
+	fmt.Fprintf(w, "\n%s (settings %s)\n\n| | %s |\n|---%s|\n", table, settings, strings.Join(columns, " | "), strings.Repeat("|---", len(columns)))
+	for _, r := range rows {
+		fmt.Fprintf(w, "| %s |", r)
+		for _, c := range columns {
+			fmt.Fprintf(w, " %s |", at[[2]string{r, c}])
+		}
+		w.WriteString("\n")
+	}
+	w.WriteString("\n")
+	for _, r := range rows {
+		fmt.Fprintf(w, "- %s: %s.\n", r, about[r])
 	}
 }
 
