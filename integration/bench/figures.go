@@ -206,3 +206,9 @@ func (b *bench) with(name, value string, fn func() error) error {
 	defer func() { b.settings = before }()
 	return fn()
 }
+
+// medianOf times, which it sorts.
+func medianOf(list []time.Duration) time.Duration {
+	slices.Sort(list)
+	return quantile(list, 0.5)
+}

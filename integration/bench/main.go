@@ -83,6 +83,10 @@ var parts = []struct {
 	{"load", "Loading", true, load},
 	{"catchup", "Catching up", true, catchUp},
 	{"restart", "Starting from a checkpoint", false, restart},
+	{"fetches", "A fetch, and the size of the outbox", true, fetches},
+	{"idle", "Idle nodes", true, idle},
+	{"growth", "How cost grows", false, growth},
+	{"bounded", "A cut that does not fit into memory", false, bounded},
 }
 
 func names() string {

@@ -142,6 +142,9 @@ func section(w *strings.Builder, part, title string, all []figure, drawn map[str
 	for _, p := range plots {
 		fmt.Fprintf(w, "\n![%s](%s)\n", p, drawn[p])
 	}
+	if part == "growth" {
+		w.WriteString(enough(all))
+	}
 }
 
 // cells is a table of two dimensions, and a sentence for each of its rows.
