@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -29,7 +30,11 @@ func restart(ctx context.Context, b *bench) error {
 		if err != nil {
 			return 0, 0, s, err
 		}
-		start, began = time.Since(began), time.Now()
+		start = time.Since(began)
+		if err := b.touch(ctx, node); err != nil {
+			return 0, 0, s, errors.Join(err, node.Close(ctx))
+		}
+		began = time.Now()
 		err = node.Close(ctx)
 		return start, time.Since(began), node.Status(), err
 	}
