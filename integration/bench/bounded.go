@@ -23,15 +23,19 @@ func bounded(ctx context.Context, b *bench) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, c.close(ctx)) }()
+	var beside []series
 	for _, events := range []int{b.missed / 100, b.missed / 10, b.missed} {
-		if err := b.boundedOnce(ctx, c, table, rows, events); err != nil {
+		s, err := b.boundedOnce(ctx, c, table, rows, events)
+		if err != nil {
 			return err
 		}
+		beside = append(beside, s)
 	}
+	b.ratio(fmt.Sprintf("memory beside the cache, a cut of %s events / of a tenth of them", grouped(int64(b.missed))), "the highest heap less the live heap before: it is bounded where this is about 1", beside[2].over(beside[1]), nil)
 	return nil
 }
 
-func (b *bench) boundedOnce(ctx context.Context, c *cut, table *lockstep.Table[int, account], rows, events int) error {
+func (b *bench) boundedOnce(ctx context.Context, c *cut, table *lockstep.Table[int, account], rows, events int) (series, error) {
 	before := liveHeap()
 	peak := watchHeap(ctx)
 	var highest float64
@@ -45,20 +49,16 @@ func (b *bench) boundedOnce(ctx context.Context, c *cut, table *lockstep.Table[i
 	})
 	highest = peak()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	beside := series{max(0, highest-before) / (1 << 20)}
 	name := fmt.Sprintf("a cut of %s events over %s rows", grouped(int64(got.Events)), grouped(int64(rows)))
 	b.value(name+": memory beside the cache", "MiB", "the highest heap in use, garbage and all, from before the node was cut off until it had the cut, less the live heap before", beside, nil)
-	b.ratio(name+": memory beside the cache / events' text", "the same, by what the events' documents take in the outbox", series{beside[0] * (1 << 20) / (float64(got.Events) * float64(documentBytes))}, nil)
 	b.value(name+": replayed", "events/s", "from the beginning of the fetch until the cut was published", series{float64(got.Events) / got.At.Sub(got.Began).Seconds()}, nil)
 	b.value(name+": the cache itself", "MiB", "as Table.Bytes estimates it", series{float64(table.Bytes()) / (1 << 20)}, nil)
 	b.place("memory beside the cache against missed events", "highest heap less the live heap before", float64(events), "MiB", beside)
-	return nil
+	return beside, nil
 }
-
-// documentBytes is about what one event's document of these tables takes.
-const documentBytes = 65
 
 // watchHeap samples the heap in use until it is stopped, which returns the highest.
 func watchHeap(ctx context.Context) (stop func() float64) {

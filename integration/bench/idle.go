@@ -127,6 +127,9 @@ func idle(ctx context.Context, b *bench) (err error) {
 	if err := c.grow(ctx, b.idle, "public.ours"); err != nil {
 		return err
 	}
+	if err := pause(ctx, min(b.quiet, 3*time.Second)); err != nil { // until what starting them took is counted
+		return err
+	}
 	var queries, fetched, share, each series
 	for range b.rounds {
 		s, err := c.spend(ctx, b, func() error { return pause(ctx, b.quiet) })
