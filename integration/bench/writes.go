@@ -293,7 +293,7 @@ func (b *bench) listen(ctx context.Context, channel string, heard func(payload s
 
 // statements: one statement of 1, 100 and 100,000 rows.
 func statements(ctx context.Context, b *bench) error {
-	const most = 100_000
+	most := min(100_000, b.rows)
 	tables := []string{"bulk_plain", "bulk_ours", "bulk_silent", "bulk_tutorial"}
 	if err := b.accountTables(ctx, most, "fillfactor = 100", tables...); err != nil {
 		return err
