@@ -4,10 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	"slices"
-	"strconv"
-	"strings"
 	"time"
 
 	"github.com/pglockstep/lockstep"
@@ -30,16 +26,19 @@ var ways = []struct {
 
 // bells: what each bell costs the writers, the server and the reader, on a
 // server of its own whose log can be decoded.
-func bells(ctx context.Context, on *bench) (err error) {
-	b := *on
-	stop, err := b.serve(ctx, "logical")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, stop()) }()
-	if err := b.writerTables(ctx); err != nil {
-		return err
-	}
+func bells(ctx context.Context, b *bench) error {
+	return b.logical(ctx, func(b *bench) error {
+		if err := b.writerTables(ctx); err != nil {
+			return err
+		}
+		if err := b.bellRates(ctx); err != nil {
+			return err
+		}
+		return b.bellTimes(ctx)
+	})
+}
+
+func (b *bench) bellRates(ctx context.Context) error {
 	const writers = 16
 	rate := map[string]series{}
 	var walsender series
@@ -48,7 +47,7 @@ func bells(ctx context.Context, on *bench) (err error) {
 			way := ways[(i+round)%len(ways)]
 			err := b.underBell(ctx, way.bell, way.node, func(*lockstep.Table[int, account]) error {
 				before, began := b.walsenderCPU(ctx), time.Now()
-				n, err := b.hammer(ctx, way.table, writers, "")
+				n, err := b.hammer(ctx, way.table, writers, false)
 				rate[way.name] = append(rate[way.name], n)
 				if way.bell == triggers.BellWAL {
 					walsender = append(walsender, (b.walsenderCPU(ctx)-before).Seconds()/time.Since(began).Seconds())
@@ -61,63 +60,45 @@ func bells(ctx context.Context, on *bench) (err error) {
 		}
 	}
 	for _, way := range ways {
-		line(fmt.Sprintf("%d writers, commits/s, %s", writers, way.name), rate[way.name])
+		b.value(fmt.Sprintf("bells, %d writers: %s", writers, way.name), "commits/s", "updates of one random row each; a node follows where there is a bell", rate[way.name], nil)
 	}
 	for _, way := range ways[1:] {
-		line(fmt.Sprintf("%d writers, %s / no trigger", writers, way.name), rate[way.name].over(rate["no trigger"]))
+		b.ratio(fmt.Sprintf("bells, %d writers: %s / no trigger", writers, way.name), "commits/s with capture under this bell and without capture", rate[way.name].over(rate["no trigger"]), nil)
 	}
-	line(fmt.Sprintf("%d writers, WAL bell / outbox insert alone", writers), rate["WAL bell"].over(rate["outbox insert alone"]))
-	line(fmt.Sprintf("%d writers, WAL bell / NOTIFY bell", writers), rate["WAL bell"].over(rate["NOTIFY bell"]))
-	line("the walsender's share of a core meanwhile", walsender)
-	return b.visibility(ctx)
+	b.ratio(fmt.Sprintf("bells, %d writers: WAL bell / outbox insert alone", writers), "commits/s under the WAL bell and with capture that rings nothing", rate["WAL bell"].over(rate["outbox insert alone"]), nil)
+	b.ratio(fmt.Sprintf("bells, %d writers: WAL bell / NOTIFY bell", writers), "commits/s under either bell", rate["WAL bell"].over(rate["NOTIFY bell"]), nil)
+	b.value("bells: the walsender meanwhile", "cores", "processor time of the process that decodes the log for one node", walsender, nil)
+	return nil
 }
 
-// visibility: from the moment COMMIT is sent until the row can be read, at about 100 commits a second.
-func (b *bench) visibility(ctx context.Context) error {
-	took := map[triggers.Bell][]time.Duration{}
-	last := int64(0)
+// bellTimes: from the moment COMMIT is sent until the row can be read.
+func (b *bench) bellTimes(ctx context.Context) error {
+	took := map[triggers.Bell]series{}
+	list := []triggers.Bell{triggers.BellWAL, triggers.BellNotify}
 	for range b.rounds {
-		for _, bell := range []triggers.Bell{triggers.BellWAL, triggers.BellNotify} {
+		for _, bell := range list {
 			err := b.underBell(ctx, bell, true, func(ours *lockstep.Table[int, account]) error {
-				list, err := b.commitsSeen(ctx, ours, last)
-				took[bell], last = append(took[bell], list...), last+int64(len(list))
-				return err
+				c := newClock(b.commits)
+				watching, stop := context.WithCancel(ctx)
+				defer stop()
+				c.follow(watching, ours)
+				if err := b.timed(ctx, c, "ours", ""); err != nil {
+					return err
+				}
+				d := c.times()
+				took[bell] = append(took[bell], ms(quantile(d, 0.5)))
+				return nil
 			})
 			if err != nil {
 				return err
 			}
 		}
 	}
-	for _, bell := range []triggers.Bell{triggers.BellWAL, triggers.BellNotify} {
-		d := took[bell]
-		slices.Sort(d)
-		line("commit to visible, bell "+string(bell)+": p50, p99, highest", fmt.Sprintf("%v, %v, %v", quantile(d, 0.5), quantile(d, 0.99), d[len(d)-1]))
+	for _, bell := range list {
+		b.value("commit to visible, bell "+string(bell)+", median", "ms", "100 commits a second, from COMMIT sent to the row in memory", took[bell], nil)
 	}
-	line("commit to visible at the median, WAL / NOTIFY", fmt.Sprintf("%.3g", float64(quantile(took[triggers.BellWAL], 0.5))/float64(quantile(took[triggers.BellNotify], 0.5))))
+	b.ratio("commit to visible at the median, WAL bell / NOTIFY bell", "the two before", took[triggers.BellWAL].over(took[triggers.BellNotify]), nil)
 	return nil
-}
-
-// commitsSeen times 100 commits of values above the last one.
-func (b *bench) commitsSeen(ctx context.Context, ours *lockstep.Table[int, account], last int64) (list []time.Duration, err error) {
-	watching, stop := context.WithCancel(ctx)
-	defer stop()
-	seen := balances(watching, ours)
-	conn, err := b.pool.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Release()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for n := range int64(100) {
-		<-tick.C
-		d, err := commitToKnown(ctx, conn.Conn(), "ours", "", last+n+1, seen)
-		if err != nil {
-			return list, err
-		}
-		list = append(list, d)
-	}
-	return list, nil
 }
 
 // underBell puts a bell in place and calls fn, if it is wanted with a node that uses it.
@@ -125,7 +106,7 @@ func (b *bench) underBell(ctx context.Context, bell triggers.Bell, withNode bool
 	if err := triggers.Install(ctx, b.pool, triggers.Options{Bell: bell}); err != nil {
 		return err
 	}
-	ours := lockstep.NewTable("public.ours", func(a account) int { return a.ID })
+	ours := accountsTable("public.ours")
 	if !withNode {
 		return fn(ours)
 	}
@@ -141,26 +122,12 @@ func (b *bench) underBell(ctx context.Context, bell triggers.Bell, withNode bool
 	return errors.Join(fn(ours), node.Barrier(ctx), node.Close(ctx))
 }
 
-// walsenderCPU is the processor time that the walsender has used, as Linux
-// counts it: in hundredths of a second. Elsewhere 0.
+// walsenderCPU is the processor time that the walsender has used; see processCPU.
 func (b *bench) walsenderCPU(ctx context.Context) time.Duration {
 	var pid int
 	if err := b.pool.QueryRow(ctx, "select pid from pg_stat_replication limit 1").Scan(&pid); err != nil {
 		return 0 // there is none
 	}
-	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0
-	}
-	_, rest, _ := strings.Cut(string(stat), ") ")
-	fields := strings.Fields(rest)
-	if len(fields) < 13 {
-		return 0
-	}
-	ticks := 0
-	for _, f := range fields[11:13] { // in user mode, in the kernel
-		n, _ := strconv.Atoi(f) // it is a number
-		ticks += n
-	}
-	return time.Duration(ticks) * 10 * time.Millisecond
+	_, own, _ := processCPU(pid)
+	return own
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -15,10 +16,8 @@ import (
 	"github.com/pglockstep/lockstep/triggers"
 )
 
-func (b *bench) largeTable(ctx context.Context) error {
-	err := b.exec(ctx, fmt.Sprintf(`drop table if exists large; create table large (id int primary key, manager int not null, balance bigint not null, note text not null);
-		insert into large select i, i / 10, i, 'note of ' || i from generate_series(1, %d) i`, b.rows), "vacuum analyze large")
-	if err != nil {
+func (b *bench) largeTable(ctx context.Context, rows int) error {
+	if err := b.accountTables(ctx, rows, "fillfactor = 100", "large"); err != nil {
 		return err
 	}
 	return triggers.Install(ctx, b.pool, triggers.Options{}, "public.large")
@@ -30,121 +29,250 @@ func byHand(row pgx.CollectableRow) (a account, err error) {
 	return a, err
 }
 
+// discard throws away what COPY brings.
+type discard struct{ n int64 }
+
+func (d *discard) Write(p []byte) (int, error) {
+	d.n += int64(len(p))
+	return len(p), nil
+}
+
+// copyOut is the floor of loading: COPY BINARY thrown away.
+func copyOut(ctx context.Context, conn *pgx.Conn, table string) (time.Duration, error) {
+	began := time.Now()
+	_, err := conn.PgConn().CopyTo(ctx, &discard{}, "copy "+table+" to stdout (format binary)")
+	return time.Since(began), err
+}
+
 // load: a node's first load against COPY BINARY thrown away, and against pgx.CollectRows.
 func load(ctx context.Context, b *bench) error {
-	if err := b.largeTable(ctx); err != nil {
+	if err := b.largeTable(ctx, b.rows); err != nil {
 		return err
 	}
-	key := func(a account) int { return a.ID }
 	rate := map[string]series{}
 	add := func(name string, took time.Duration) {
 		rate[name] = append(rate[name], float64(b.rows)/took.Seconds())
 	}
 	for range b.rounds {
-		conn, err := b.pool.Acquire(ctx)
+		took, err := b.loadByOthers(ctx)
 		if err != nil {
 			return err
 		}
-		took, err := copyOut(ctx, conn.Conn(), "large")
-		if err == nil {
-			add("copy", took)
-			began := time.Now()
-			rows, _ := conn.Query(ctx, "select id, manager, balance, note from large") // the error comes with the rows
-			_, err = pgx.CollectRows(rows, pgx.RowToStructByName[account])
-			add("collect", time.Since(began))
-		}
-		conn.Release()
-		if err != nil {
-			return err
-		}
+		add("copy", took[0])
+		add("collect", took[1])
 		for name, t := range map[string]*lockstep.Table[int, account]{
-			"tags": lockstep.NewTable("public.large", key),
-			"hand": lockstep.NewTable("public.large", key, lockstep.WithRow[int](byHand, "id", "manager", "balance", "note")),
+			"tags": accountsTable("public.large"),
+			"hand": accountsTable("public.large", lockstep.WithRow[int](byHand, "id", "manager", "balance", "note")),
 		} {
-			node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench", Register: -1}, t)
+			d, err := b.loadOnce(ctx, t)
 			if err != nil {
 				return err
 			}
-			add(name, node.Status().Loads[0].Took)
-			if err := node.Close(ctx); err != nil {
-				return err
-			}
+			add(name, d)
 		}
 	}
-	line("rows/s, COPY BINARY thrown away", rate["copy"])
-	line("rows/s, pgx.CollectRows by name", rate["collect"])
-	line("rows/s, a node's load, row function", rate["hand"])
-	line("rows/s, a node's load, db tags", rate["tags"])
-	line("load by row function / COPY BINARY", rate["hand"].over(rate["copy"]))
-	line("load by db tags / pgx.CollectRows", rate["tags"].over(rate["collect"]))
+	n := grouped(int64(b.rows)) + " rows"
+	b.ratio("cold load of "+n+", row function / COPY BINARY", "rows/s of a node's load on one connection with a row function that calls Scan, and of COPY (FORMAT BINARY) thrown away", rate["hand"].over(rate["copy"]), atLeast(0.5))
+	b.ratio("cold load of "+n+", db tags / pgx.CollectRows", "rows/s of a node's load with the default mapping, and of pgx.CollectRows with RowToStructByName", rate["tags"].over(rate["collect"]), atLeast(1.5))
+	for _, l := range []struct{ key, name string }{{"copy", "COPY BINARY thrown away"}, {"collect", "pgx.CollectRows, RowToStructByName"}, {"hand", "a node's load, row function"}, {"tags", "a node's load, db tags"}} {
+		b.value("loading "+n+": "+l.name, "rows/s", "over TCP on loopback, on one connection", rate[l.key], nil)
+	}
 	return nil
 }
 
-// catchUp: a node that missed changes of 1% of the rows, against loading again.
-func catchUp(ctx context.Context, b *bench) error {
-	if err := b.largeTable(ctx); err != nil {
-		return err
+func (b *bench) loadByOthers(ctx context.Context) (took [2]time.Duration, err error) {
+	conn, err := b.pool.Acquire(ctx)
+	if err != nil {
+		return took, err
 	}
+	defer conn.Release()
+	if took[0], err = copyOut(ctx, conn.Conn(), "large"); err != nil {
+		return took, err
+	}
+	began := time.Now()
+	rows, _ := conn.Query(ctx, "select id, manager, balance, note from large") // the error comes with the rows
+	_, err = pgx.CollectRows(rows, pgx.RowToStructByName[account])
+	took[1] = time.Since(began)
+	return took, err
+}
+
+// loadOnce is what a node takes to load a table.
+func (b *bench) loadOnce(ctx context.Context, t *lockstep.Table[int, account]) (time.Duration, error) {
+	node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench-load", Register: -1}, t)
+	if err != nil {
+		return 0, err
+	}
+	return node.Status().Loads[0].Took, node.Close(ctx)
+}
+
+// cut is a node that can be cut off, and the cuts with which it comes back.
+type cut struct {
+	node  *lockstep.Node
+	proxy *toxiproxy.Proxy
+	pool  *pgxpool.Pool
+	back  chan lockstep.Cut
+}
+
+func (b *bench) newCut(ctx context.Context, table lockstep.AnyTable) (*cut, error) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
-	proxy := toxiproxy.NewProxy(server, "bench", "127.0.0.1:0", b.server.Addr())
-	if err := proxy.Start(); err != nil {
-		return err
+	c := &cut{proxy: toxiproxy.NewProxy(server, "bench", "127.0.0.1:0", b.server.Addr()), back: make(chan lockstep.Cut, 16)}
+	if err := c.proxy.Start(); err != nil {
+		return nil, err
 	}
-	defer proxy.Stop()
 	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
+	if err == nil {
+		_, err = fmt.Sscanf(c.proxy.Listen, "127.0.0.1:%d", &cfg.ConnConfig.Port)
+	}
+	if err == nil {
+		c.pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	}
+	if err == nil {
+		c.node, err = lockstep.Start(ctx, c.pool, lockstep.Config{Name: "bench-cut", Register: -1, OnCut: func(cut lockstep.Cut) {
+			if cut.Replay || cut.Reason != "" {
+				c.back <- cut
+			}
+		}}, table)
+	}
 	if err != nil {
-		return err
+		c.proxy.Stop()
+		return nil, err
 	}
-	var port uint16
-	if _, err := fmt.Sscanf(proxy.Listen, "127.0.0.1:%d", &port); err != nil {
-		return err
+	<-c.back // its first load
+	if err := b.touch(ctx, c.node); err != nil {
+		return nil, errors.Join(err, c.close(ctx))
 	}
-	cfg.ConnConfig.Port = port
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return err
+	return c, nil
+}
+
+// touch has a node apply something: before that its position is not proved by
+// anything that it has read, and it would load again.
+func (b *bench) touch(ctx context.Context, node *lockstep.Node) error {
+	return errors.Join(b.exec(ctx, "update large set balance = balance where id = 1"), node.Barrier(ctx))
+}
+
+func (c *cut) close(ctx context.Context) error {
+	err := c.node.Close(ctx)
+	c.pool.Close()
+	c.proxy.Stop()
+	return err
+}
+
+// misses runs SQL while the node is cut off, and returns the cut with which it
+// came back, the processor time that this took it, and an error if it loaded again.
+func (c *cut) misses(ctx context.Context, write func() error) (lockstep.Cut, time.Duration, error) {
+	if err := c.off(ctx); err != nil {
+		return lockstep.Cut{}, 0, err
 	}
-	defer pool.Close()
-	replayed := make(chan lockstep.Cut, 16)
-	large := lockstep.NewTable("public.large", func(a account) int { return a.ID })
-	node, err := lockstep.Start(ctx, pool, lockstep.Config{Name: "bench", Register: -1, OnCut: func(c lockstep.Cut) {
-		if c.Replay {
-			replayed <- c
+	if err := write(); err != nil {
+		return lockstep.Cut{}, 0, err
+	}
+	cpu := ownCPU()
+	if err := c.proxy.Start(); err != nil {
+		return lockstep.Cut{}, 0, err
+	}
+	late := time.NewTimer(10 * time.Minute)
+	defer late.Stop()
+	select {
+	case got := <-c.back:
+		if !got.Replay {
+			return got, 0, fmt.Errorf("the node loaded again (%s): %+v", got.Reason, c.node.Status())
 		}
-	}}, large)
-	if err != nil {
+		return got, ownCPU() - cpu, nil
+	case <-late.C:
+		return lockstep.Cut{}, 0, fmt.Errorf("the node did not come back: %+v", c.node.Status())
+	case <-ctx.Done():
+		return lockstep.Cut{}, 0, ctx.Err()
+	}
+}
+
+// off cuts the node off. The proxy may overlook a connection that is just being
+// made, so it is done again until the node has noticed.
+func (c *cut) off(ctx context.Context) error {
+	if err := c.node.Barrier(ctx); err != nil {
 		return err
 	}
-	defer func() { _ = node.Close(ctx) }() // the process ends
-	var again, missed series
-	for round := range b.rounds {
-		proxy.Stop()
-		if err := b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round)); err != nil {
-			return err
-		}
-		if err := proxy.Start(); err != nil {
-			return err
-		}
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		before := c.node.Status().Failures
+		c.proxy.Stop()
 		select {
-		case c := <-replayed:
-			missed = append(missed, c.At.Sub(c.Began).Seconds())
-		case <-time.After(time.Minute):
-			return fmt.Errorf("the node did not come back: %+v", node.Status())
+		case <-tick.C:
+		case <-ctx.Done():
+			return ctx.Err()
 		}
-		fresh := lockstep.NewTable("public.large", func(a account) int { return a.ID })
-		other, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench2", Register: -1}, fresh)
+		if c.node.Status().Failures > before {
+			return nil
+		}
+		if err := c.proxy.Start(); err != nil {
+			return err
+		}
+	}
+}
+
+// shares of a table's rows that are missed, in thousandths.
+var shares = []int{1, 10, 100, 1000}
+
+// catchUp: a node that missed changes of some of the rows, against loading again.
+func catchUp(ctx context.Context, b *bench) (err error) {
+	if err := b.largeTable(ctx, b.rows); err != nil {
+		return err
+	}
+	c, err := b.newCut(ctx, accountsTable("public.large"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close(ctx)) }()
+	again, missed, rate := series{}, map[int]series{}, series{}
+	list := shares
+	if b.quick {
+		list = []int{10, 1000}
+	}
+	for round := range b.rounds {
+		for i := range list {
+			share := list[(i+round)%len(list)]
+			got, cpu, err := c.misses(ctx, func() error {
+				return b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 1000 < %d", share))
+			})
+			if err != nil {
+				return err
+			}
+			missed[share] = append(missed[share], ms(got.At.Sub(got.Began)))
+			if share == 1000 {
+				if cpu > 0 {
+					rate = append(rate, float64(got.Events)/cpu.Seconds())
+				}
+				if err := b.exec(ctx, "vacuum large"); err != nil {
+					return err
+				}
+			}
+		}
+		d, err := b.loadOnce(ctx, accountsTable("public.large"))
 		if err != nil {
 			return err
 		}
-		again = append(again, other.Status().Loads[0].Took.Seconds())
-		if err := other.Close(ctx); err != nil {
-			return err
-		}
+		again = append(again, ms(d))
 	}
-	s := node.Status()
-	line(fmt.Sprintf("seconds to catch up with 1%% of %d rows", b.rows), missed)
-	line("seconds to load them", again)
-	line("load / catch-up", again.over(missed))
-	line("replays, events replayed, loads", fmt.Sprintf("%d, %d, %d", s.Replays, s.EventsReplayed, len(s.Loads)))
+	b.sayCatchUp(again, missed, rate)
 	return nil
+}
+
+func (b *bench) sayCatchUp(again series, missed map[int]series, rate series) {
+	n := grouped(int64(b.rows)) + " rows"
+	for _, share := range shares {
+		if len(missed[share]) == 0 {
+			continue
+		}
+		var t *target
+		if share == 10 {
+			t = atMost(1.0 / 25)
+		}
+		name := fmt.Sprintf("catching up with %s%% of %s", number(float64(share)/10), n)
+		b.ratio(name+" / loading again", "from the beginning of the fetch to the published cut: the replay of one missed UPDATE of so many rows, and a load of all", missed[share].over(again), t)
+		b.value(name, "ms", "the replay alone", missed[share], nil)
+		b.place("catching up against missed events", "replay", float64(b.rows*share/1000), "ms", missed[share])
+		b.place("catching up against missed events", "loading again", float64(b.rows*share/1000), "ms", again)
+	}
+	b.value("loading "+n+" again", "ms", "another node's load", again, nil)
+	b.value("replay on one core", "events/s", "events of the largest cut by this process' processor time from reconnecting until it is published: receiving, decoding, applying, collecting garbage", rate, atLeast(300_000))
 }

@@ -1,62 +1,119 @@
 // Command bench measures lockstep beside what one would use instead, on a
-// private Postgres, and prints ratios. What is compared runs interleaved, in one process
-// group with one set of settings; each figure is the median of the rounds with
-// the lowest and the highest beside it. Times are context, ratios are the result.
+// private Postgres, and writes docs/benchmarks.md, its plots, and docs/benchmarks.json. What is compared
+// runs interleaved, in one process group with one set of settings; each figure is
+// the median of the rounds with the lowest and the highest beside it. Times are
+// context, ratios are the result.
 //
-//	go run ./integration/bench            all of it
-//	go run ./integration/bench -only get  one part
+//	go run ./integration/bench                    all of it, about 20 minutes on two cores
+//	go run ./integration/bench -only reads,load   parts, merged into what is there
+//	go run ./integration/bench --quick            what is to be reached, scaled down; writes nothing
 package main
 
 import (
 	"context"
-	"errors"
 	"flag"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"os/signal"
-	"runtime"
+	"runtime/debug"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/internal/pgserver"
-	"github.com/pglockstep/lockstep/triggers"
 )
 
-// bench is one run: a server, and how long to measure.
+// bench is one run.
 type bench struct {
-	server *pgserver.Server
-	pool   *pgxpool.Pool
-	rounds int
-	span   time.Duration // of one round of writers
-	rows   int           // of the large tables
+	scale
+
+	quick    bool
+	print    io.Writer
+	server   *pgserver.Server
+	pool     *pgxpool.Pool
+	part     string
+	settings map[string]string // of what is measured now
+	figures  []figure
 }
 
+// scale is how much is measured.
+type scale struct {
+	rounds  int           // how often each is measured
+	span    time.Duration // of one round of writers
+	rows    int           // of the large tables
+	looks   int           // keys that are read in turn from memory
+	look    time.Duration // of one round of reads
+	commits int           // timed one by one in a round
+	outbox  int           // rows of the largest outbox
+	missed  int           // events of the cut that must not fill the memory
+	nodes   int           // the most that follow writers
+	idle    int           // nodes that do nothing
+	quiet   time.Duration // for which idle nodes are watched
+}
+
+// full is what docs/benchmarks.md is made of, small what --quick runs.
+var (
+	full = scale{
+		rounds: 3, span: 2 * time.Second, rows: 1_000_000, looks: 500_000, look: 150 * time.Millisecond, commits: 200, outbox: 10_000_000,
+		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second,
+	}
+	small = scale{
+		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
+		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second,
+	}
+)
+
+// parts, in the order in which they run and stand on the page. Those of --quick have targets.
 var parts = []struct {
-	name string
-	run  func(context.Context, *bench) error
+	name, title string
+	quick       bool
+	run         func(context.Context, *bench) error
 }{
-	{"writes", writes},
-	{"bells", bells},
-	{"statements", statements},
-	{"propagation", propagation},
-	{"get", get},
-	{"load", load},
-	{"catchup", catchUp},
-	{"restart", restart},
-	{"retention", retention}, // minutes: only where it is named
+	{"writes", "Writers", true, writes},
+	{"statements", "Statements of many rows", true, statements},
+	{"bells", "The bells", false, bells},
+	{"propagation", "From commit to visible", true, propagation},
+	{"reads", "Reads", true, reads},
+	{"memory", "Memory", true, memory},
+	{"load", "Loading", true, load},
+	{"catchup", "Catching up", true, catchUp},
+	{"restart", "Starting from a checkpoint", false, restart},
+	{"fetches", "A fetch, and the size of the outbox", true, fetches},
+	{"idle", "Idle nodes", true, idle},
+	{"growth", "How cost grows", false, growth},
+	{"bounded", "A cut that does not fit into memory", false, bounded},
+	{"retention", "An outbox that trims itself", false, retention}, // 20 minutes: only where it is named
+}
+
+func names() string {
+	var list []string
+	for _, p := range parts {
+		list = append(list, p.name)
+	}
+	return strings.Join(list, ",")
 }
 
 func main() {
-	only := flag.String("only", "", "one part: writes, bells, statements, propagation, get, load, catchup, restart, retention")
-	rounds := flag.Int("rounds", 5, "how often each is measured")
-	span := flag.Duration("span", 2*time.Second, "how long writers write in a round")
-	rows := flag.Int("rows", 1_000_000, "rows of the large tables")
+	b := &bench{print: os.Stdout, scale: full}
+	flag.BoolVar(&b.quick, "quick", false, "only what is to be reached, scaled down; writes nothing and exits 0 whatever it is")
+	only := flag.String("only", strings.TrimSuffix(names(), ",retention"), "the parts to run; there is retention as well, which takes 20 minutes")
+	out := flag.String("out", "docs", "the directory of benchmarks.md and benchmarks.json")
+	flag.IntVar(&b.rounds, "rounds", full.rounds, "how often each is measured")
+	flag.DurationVar(&b.span, "span", full.span, "how long writers write in a round")
+	flag.IntVar(&b.rows, "rows", full.rows, "rows of the large tables")
+	flag.IntVar(&b.outbox, "outbox", full.outbox, "rows of the largest outbox")
+	flag.IntVar(&b.missed, "missed", full.missed, "events of the cut that must not fill the memory")
 	flag.Parse()
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	err := run(ctx, *only, &bench{rounds: *rounds, span: *span, rows: *rows})
+	if b.quick {
+		b.scale, *out = small, ""
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	err := b.all(ctx, strings.Split(*only, ","), *out)
 	stop()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -64,7 +121,14 @@ func main() {
 	}
 }
 
-func run(ctx context.Context, only string, b *bench) (err error) {
+// all runs the parts that are named, and publishes after each what it measured,
+// if out names a directory.
+func (b *bench) all(ctx context.Context, only []string, out string) (err error) {
+	for _, name := range only {
+		if !slices.Contains(strings.Split(names(), ","), name) {
+			return fmt.Errorf("there is no part %q: there are %s", name, names())
+		}
+	}
 	slog.SetDefault(slog.New(slog.DiscardHandler))
 	stop, err := b.serve(ctx, "replica")
 	if err != nil {
@@ -75,57 +139,28 @@ func run(ctx context.Context, only string, b *bench) (err error) {
 			err = stopErr
 		}
 	}()
-	if err := triggers.Install(ctx, b.pool, triggers.Options{}); err != nil {
-		return err
+	fmt.Fprintln(b.print, settingsLine(b.settings))
+	if b.quick {
+		fmt.Fprintf(b.print, "scaled down: %d round of %v, %s rows, %s rows in the largest outbox, %d idle nodes for %v\n",
+			b.rounds, b.span, grouped(int64(b.rows)), grouped(int64(b.outbox)), b.idle, b.quiet)
 	}
-	fmt.Printf("%d cores, PostgreSQL %d.%d, fsync on, synchronous_commit on unless said otherwise, %s, %d rounds\n",
-		runtime.NumCPU(), b.server.Version()/10000, b.server.Version()%10000, runtime.Version(), b.rounds)
 	for _, p := range parts {
-		if only != p.name && (only != "" || p.name == "retention") {
+		if !slices.Contains(only, p.name) || b.quick && !p.quick {
 			continue
 		}
-		fmt.Printf("\n%s\n%s\n", p.name, strings.Repeat("-", len(p.name)))
+		began := time.Now()
+		fmt.Fprintf(b.print, "%s\n", p.name)
+		b.part, b.figures = p.name, nil
 		if err := p.run(ctx, b); err != nil {
 			return fmt.Errorf("%s: %w", p.name, err)
 		}
-	}
-	return nil
-}
-
-// serve starts the server that is measured.
-func (b *bench) serve(ctx context.Context, walLevel string) (stop func() error, err error) {
-	b.server, err = pgserver.Start(ctx, pgserver.Config{Settings: map[string]string{
-		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "1GB",
-		"max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum_naptime": "10s", "wal_level": walLevel,
-	}})
-	if err != nil {
-		return nil, err
-	}
-	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
-	if err == nil {
-		cfg.MaxConns = 100
-		b.pool, err = pgxpool.NewWithConfig(ctx, cfg)
-	}
-	if err != nil {
-		return nil, errors.Join(err, b.server.Stop(pgserver.Fast))
-	}
-	return func() error {
-		b.pool.Close()
-		return b.server.Stop(pgserver.Fast)
-	}, nil
-}
-
-// exec runs each piece of SQL on its own: VACUUM must not be in a transaction.
-func (b *bench) exec(ctx context.Context, sql ...string) error {
-	conn, err := b.pool.Acquire(ctx)
-	if err != nil {
-		return err
-	}
-	defer conn.Release()
-	for _, s := range sql {
-		if _, err := conn.Conn().PgConn().Exec(ctx, s).ReadAll(); err != nil {
-			return err
+		if out != "" {
+			if err := publish(out, b.figures); err != nil {
+				return err
+			}
 		}
+		fmt.Fprintf(b.print, "  took %v\n", time.Since(began).Round(100*time.Millisecond))
+		debug.FreeOSMemory() // what is left of one part is not the next one's
 	}
 	return nil
 }

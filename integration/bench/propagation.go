@@ -2,119 +2,210 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"slices"
+	"math/rand/v2"
 	"strconv"
+	"sync"
+	"sync/atomic"
 	"time"
-
-	"github.com/jackc/pgx/v5"
 
 	"github.com/pglockstep/lockstep"
 )
 
-// commitToKnown updates a row, rings where it is told how, and returns the time
-// from COMMIT until the number arrives.
-func commitToKnown(ctx context.Context, conn *pgx.Conn, table, ring string, n int64, arrived <-chan int64) (time.Duration, error) {
-	tx, err := conn.Begin(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer func() { _ = tx.Rollback(ctx) }() // or it is committed
-	if _, err := tx.Exec(ctx, "update "+table+" set balance = $1 where id = 1", n); err != nil {
-		return 0, err
-	}
-	if ring != "" {
-		if _, err := tx.Exec(ctx, ring, n); err != nil {
-			return 0, err
+// propagation: from the moment COMMIT is sent until the commit is known elsewhere.
+func propagation(ctx context.Context, b *bench) error {
+	run := func(b *bench) error {
+		if err := b.writerTables(ctx); err != nil {
+			return err
 		}
-	}
-	began := time.Now()
-	if err := tx.Commit(ctx); err != nil {
-		return 0, err
-	}
-	for {
-		select {
-		case got := <-arrived:
-			if got == n {
-				return time.Since(began), nil
+		if err := b.steady(ctx); err != nil {
+			return err
+		}
+		for _, nodes := range []int{1, 8} {
+			if err := b.storm(ctx, nodes); err != nil {
+				return err
 			}
-		case <-time.After(10 * time.Second):
-			return 0, fmt.Errorf("number %d never arrived", n)
 		}
+		return nil
 	}
+	if b.quick {
+		return run(b)
+	}
+	return b.logical(ctx, run) // logical replication is one of the peers
 }
 
-// propagation: from the moment COMMIT is sent until the commit is known
-// elsewhere, at about 100 commits a second of either kind, each of which updates one
-// row. A bare NOTIFY says only that something happened; ours has the row.
-func propagation(ctx context.Context, b *bench) error {
-	if err := b.writerTables(ctx); err != nil {
-		return err
+// way is one way to learn of a commit: it takes up a clock, and stops.
+type way struct {
+	name, table, ring string
+	start             func(ctx context.Context, c *clock) (stop func() error, err error)
+}
+
+// steady: at 100 commits a second of each, in turns.
+func (b *bench) steady(ctx context.Context) error {
+	list := []way{
+		{"bare NOTIFY", "plain", "select pg_notify('bare', $1::bigint::text)", b.bare},
+		{"lockstep", "ours", "", b.node},
 	}
-	ours := lockstep.NewTable("public.ours", func(a account) int { return a.ID })
-	node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench"}, ours)
+	if !b.quick {
+		peers, err := b.propagationPeers(ctx)
+		if err != nil {
+			return err
+		}
+		list = append(list, peers...)
+	}
+	took := map[string]map[float64]series{}
+	for round := range b.rounds {
+		for i := range list {
+			w := list[(i+round)%len(list)]
+			d, err := b.timeWay(ctx, w)
+			if err != nil {
+				return fmt.Errorf("%s: %w", w.name, err)
+			}
+			if took[w.name] == nil {
+				took[w.name] = map[float64]series{}
+			}
+			for _, q := range []float64{0.5, 0.99} {
+				took[w.name][q] = append(took[w.name][q], ms(quantile(d, q)))
+			}
+		}
+	}
+	bare, ours := took["bare NOTIFY"], took["lockstep"]
+	more := make(series, len(ours[0.5]))
+	for i := range more {
+		more[i] = ours[0.5][i] - bare[0.5][i]
+	}
+	b.value("100 commits/s, commit to visible: median, lockstep less bare NOTIFY", "ms", "from COMMIT sent to the row in memory, and to a notification that says only that something happened", more, atMost(0.4))
+	b.ratio("100 commits/s, commit to visible: p99, lockstep / bare NOTIFY", "the same at the 99th percentile", ours[0.99].over(bare[0.99]), atMost(4))
+	for _, w := range list {
+		b.value("100 commits/s, commit to visible: median, "+w.name, "ms", "from COMMIT sent until it is known to another connection's owner", took[w.name][0.5], nil)
+		b.value("100 commits/s, commit to visible: p99, "+w.name, "ms", "the same at the 99th percentile", took[w.name][0.99], nil)
+		if w.name != "bare NOTIFY" && w.name != "lockstep" {
+			b.ratio("100 commits/s, commit to visible: median, "+w.name+" / lockstep", "how many times as long it takes until the row is in a map", took[w.name][0.5].over(ours[0.5]), nil)
+		}
+	}
+	return nil
+}
+
+func (b *bench) timeWay(ctx context.Context, w way) ([]time.Duration, error) {
+	c := newClock(b.commits)
+	stop, err := w.start(ctx, c)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { _ = node.Close(ctx) }() // the process ends
-	watching, stopWatching := context.WithCancel(ctx)
-	defer stopWatching()
-	seen := balances(watching, ours)
-	heard := make(chan int64, 1000)
+	err = b.timed(ctx, c, w.table, w.ring)
+	return c.times(), errors.Join(err, stop())
+}
+
+func (b *bench) bare(ctx context.Context, c *clock) (func() error, error) {
 	stop, err := b.listen(ctx, "bare", func(payload string) {
-		n, _ := strconv.ParseInt(payload, 10, 64)
-		heard <- n
+		if n, err := strconv.ParseInt(payload, 10, 64); err == nil {
+			c.arrive(n)
+		}
 	})
+	return func() error { stop(); return nil }, err
+}
+
+func (b *bench) node(ctx context.Context, c *clock) (func() error, error) {
+	ours := accountsTable("public.ours")
+	node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench", Register: -1}, ours)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer stop()
+	c.follow(ctx, ours)
+	return func() error { return node.Close(ctx) }, nil // ends the subscription
+}
+
+// storm: 16 writers at the highest rate that they reach, and nodes that follow.
+func (b *bench) storm(ctx context.Context, nodes int) error {
+	var p50, p99, rate, late series
+	for range b.rounds {
+		took, n, err := b.stormOnce(ctx, nodes)
+		if err != nil {
+			return err
+		}
+		for i, d := range took {
+			if d >= 250*time.Millisecond {
+				late = append(late, float64(len(took)-i))
+				break
+			}
+		}
+		if len(took) > 0 && took[len(took)-1] < 250*time.Millisecond {
+			late = append(late, 0)
+		}
+		p50, p99, rate = append(p50, ms(quantile(took, 0.5))), append(p99, ms(quantile(took, 0.99))), append(rate, n)
+	}
+	name := "highest rate, 1 node"
+	if nodes > 1 {
+		name = fmt.Sprintf("highest rate, %d nodes", nodes)
+	}
+	b.value(name+", commit to visible: p99", "ms", "16 writers without a pause; from COMMIT sent to the row in a node's memory", p99, atMost(25))
+	b.value(name+", commit to visible: those that took 250 ms or more", "commits", "who waits for a beat waits for 250 ms", late, atMost(0))
+	b.value(name+", commit to visible: median", "ms", "the same at the median", p50, nil)
+	b.value(name+": rate", "commits/s", "what the writers reached meanwhile", rate, nil)
+	return nil
+}
+
+// stormOnce returns all nodes' times, in ascending order, and the commits a second.
+func (b *bench) stormOnce(ctx context.Context, nodes int) ([]time.Duration, float64, error) {
+	const most = 200_000
+	clocks := make([]*clock, nodes)
+	first := newClock(most)
+	for i := range clocks {
+		ours := accountsTable("public.ours")
+		// None of the changes may be left out of the figures.
+		node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: fmt.Sprint("bench", i), Register: -1, MaxLoads: -1, MaxLag: most, CoalesceAfter: most}, ours)
+		if err != nil {
+			return nil, 0, err
+		}
+		defer func() { _ = node.Close(ctx) }() // what was measured stands
+		clocks[i] = first
+		if i > 0 {
+			clocks[i] = first.again()
+		}
+		clocks[i].follow(ctx, ours)
+	}
+	var next atomic.Int64
+	var failed atomic.Pointer[error]
+	var wg sync.WaitGroup
+	began := time.Now()
+	for w := range 16 {
+		wg.Go(func() {
+			if err := b.storming(ctx, first, w, &next, began.Add(b.span)); err != nil {
+				failed.Store(&err)
+			}
+		})
+	}
+	wg.Wait()
+	took := time.Since(began)
+	if err := failed.Load(); err != nil {
+		return nil, 0, *err
+	}
+	n := min(int(next.Load()), most)
+	for _, c := range clocks {
+		c.stop(n)
+		if err := c.wait(ctx); err != nil {
+			return nil, 0, err
+		}
+	}
+	return timesOf(clocks), float64(n) / took.Seconds(), nil
+}
+
+// storming commits numbers without a pause, each writer in rows of its own.
+func (b *bench) storming(ctx context.Context, c *clock, writer int, next *atomic.Int64, end time.Time) error {
 	conn, err := b.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	var bare, visible []time.Duration
-	tick := time.NewTicker(5 * time.Millisecond) // one of each in 10 ms
-	defer tick.Stop()
-	for n := range int64(200 * b.rounds) {
-		<-tick.C
-		d, err := commitToKnown(ctx, conn.Conn(), "plain", "select pg_notify('bare', $1::bigint::text)", n+1, heard)
-		if err != nil {
+	for time.Now().Before(end) {
+		i := int(next.Add(1)) - 1
+		if i >= len(c.sent) {
+			return nil
+		}
+		if err := commitNumber(ctx, conn, c, i, 1+writer+16*rand.IntN(accounts/16), "ours", ""); err != nil {
 			return err
 		}
-		bare = append(bare, d)
-		<-tick.C
-		if d, err = commitToKnown(ctx, conn.Conn(), "ours", "", n+1, seen); err != nil {
-			return err
-		}
-		visible = append(visible, d)
 	}
-	slices.Sort(bare)
-	slices.Sort(visible)
-	for _, s := range []struct {
-		name string
-		d    []time.Duration
-	}{{"bare NOTIFY", bare}, {"lockstep, row visible", visible}} {
-		line("commit to known, "+s.name+": p50, p99, highest", fmt.Sprintf("%v, %v, %v", quantile(s.d, 0.5), quantile(s.d, 0.99), s.d[len(s.d)-1]))
-	}
-	line("lockstep - bare NOTIFY at the median", quantile(visible, 0.5)-quantile(bare, 0.5))
-	line("lockstep / bare NOTIFY at p99", fmt.Sprintf("%.3g", float64(quantile(visible, 0.99))/float64(quantile(bare, 0.99))))
 	return nil
-}
-
-// balances are those of rows that become visible by an UPDATE, until ctx ends.
-func balances(ctx context.Context, table *lockstep.Table[int, account]) <-chan int64 {
-	seen := make(chan int64, 1000)
-	go func() {
-		for c, err := range table.Changes(ctx) {
-			if err != nil {
-				return
-			}
-			if c.Op == lockstep.OpUpdate {
-				seen <- c.New.Balance
-			}
-		}
-	}()
-	return seen
 }

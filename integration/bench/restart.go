@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"time"
@@ -12,7 +13,7 @@ import (
 // restart: a node that begins with its checkpoint and has missed changes of 1%
 // of the rows, against one that loads them.
 func restart(ctx context.Context, b *bench) error {
-	if err := b.largeTable(ctx); err != nil {
+	if err := b.largeTable(ctx, b.rows); err != nil {
 		return err
 	}
 	dir, err := os.MkdirTemp("", "lockstep-bench-")
@@ -23,13 +24,17 @@ func restart(ctx context.Context, b *bench) error {
 	// once starts a node and stops it, and tells how long each took.
 	once := func(cfg lockstep.Config) (start, stop time.Duration, s lockstep.Status, err error) {
 		cfg.Register, cfg.CheckpointEvery = -1, -1
-		large := lockstep.NewTable("public.large", func(a account) int { return a.ID })
+		large := accountsTable("public.large")
 		began := time.Now()
 		node, err := lockstep.Start(ctx, b.pool, cfg, large)
 		if err != nil {
 			return 0, 0, s, err
 		}
-		start, began = time.Since(began), time.Now()
+		start = time.Since(began)
+		if err := b.touch(ctx, node); err != nil {
+			return 0, 0, s, errors.Join(err, node.Close(ctx))
+		}
+		began = time.Now()
 		err = node.Close(ctx)
 		return start, time.Since(began), node.Status(), err
 	}
@@ -38,7 +43,7 @@ func restart(ctx context.Context, b *bench) error {
 		return err
 	}
 	var cold, restarted, write series
-	var events, bytes int64
+	var bytes int64
 	for round := range b.rounds {
 		if err := b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round)); err != nil {
 			return err
@@ -56,12 +61,13 @@ func restart(ctx context.Context, b *bench) error {
 			return fmt.Errorf("the node did not begin with its checkpoint: %+v", s)
 		}
 		restarted, write = append(restarted, took.Seconds()), append(write, wrote.Seconds())
-		events, bytes = events+int64(s.EventsReplayed), s.Checkpoint.Bytes
+		bytes = s.Checkpoint.Bytes
 	}
-	line(fmt.Sprintf("seconds to start cold, %d rows", b.rows), cold)
-	line("seconds to start from a checkpoint, 1% missed", restarted)
-	line("start from a checkpoint / start cold", restarted.over(cold))
-	line("seconds to stop, which writes the checkpoint", write)
-	line("bytes of the checkpoint, events replayed", fmt.Sprintf("%d, %d", bytes, events))
+	n := grouped(int64(b.rows)) + " rows"
+	b.ratio("start from a checkpoint, 1% of "+n+" missed / cold start", "until Start returns: with the checkpoint of a node that was stopped before the changes, and without one", restarted.over(cold), atMost(0.25))
+	b.value("cold start, "+n, "s", "until Start returns", cold, nil)
+	b.value("start from a checkpoint, 1% of "+n+" missed", "s", "until Start returns", restarted, nil)
+	b.value("stopping, which writes the checkpoint", "s", "until Close returns", write, nil)
+	b.value("the checkpoint of "+n, "bytes", "the size of its file", series{float64(bytes)}, nil)
 	return nil
 }

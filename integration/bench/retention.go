@@ -203,18 +203,26 @@ func (b *bench) sumUp(ctx context.Context, samples []retained) error {
 	}
 	quarter := len(steady) / 4
 	first, last := steady[:quarter], steady[len(steady)-quarter:]
-	line("bytes of an event, packed: table, index", fmt.Sprintf("%d, %d", table/rows, index/rows))
-	line("table / live window packed (at most 3)", tables)
-	line("index / live window packed (at most 3)", indexes)
-	line("fetch p50, last quarter / first", fmt.Sprintf("%.2f", medianOf(last, func(s retained) time.Duration { return s.p50 })/medianOf(first, func(s retained) time.Duration { return s.p50 })))
-	line("fetch p99, last quarter / first", fmt.Sprintf("%.2f", medianOf(last, func(s retained) time.Duration { return s.p99 })/medianOf(first, func(s retained) time.Duration { return s.p99 })))
+	b.value("bytes of an event and its index entry, packed", "bytes", "what the live window takes at the least", series{float64(table+index) / float64(rows)}, nil)
+	b.ratio("outbox table / live window", "the table's file over the events younger than they are kept, packed", tables, atMost(3))
+	b.ratio("outbox index / live window", "the same for the index", indexes, atMost(3))
+	b.ratio("fetch p50, last quarter of the time / first", "the latency of a Barrier", quarters(first, last, func(s retained) time.Duration { return s.p50 }), nil)
+	b.ratio("fetch p99, last quarter of the time / first", "the same", quarters(first, last, func(s retained) time.Duration { return s.p99 }), nil)
+	for _, s := range samples {
+		x := s.at.Round(time.Second).Seconds()
+		b.place("Bytes of the outbox, seconds", "table", x, "bytes", series{float64(s.table)})
+		b.place("Bytes of the outbox, seconds", "index", x, "bytes", series{float64(s.index)})
+		b.place("Latency of a fetch, seconds", "p50", x, "ms", series{ms(s.p50)})
+		b.place("Latency of a fetch, seconds", "p99", x, "ms", series{ms(s.p99)})
+	}
 	return nil
 }
 
-func medianOf(samples []retained, of func(retained) time.Duration) float64 {
-	var s series
-	for _, r := range samples {
-		s = append(s, of(r).Seconds())
+// quarters compares the last samples with the first, one by one.
+func quarters(first, last []retained, of func(retained) time.Duration) series {
+	var a, z series
+	for i := range first {
+		a, z = append(a, of(first[i]).Seconds()), append(z, of(last[i]).Seconds())
 	}
-	return s.median()
+	return z.over(a)
 }

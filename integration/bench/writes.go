@@ -2,8 +2,14 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,32 +30,61 @@ type account struct {
 
 const accounts = 10_000
 
-// writerTables makes three tables that are alike: untriggered, ours, and with
-// the trigger that most tutorials show, which notifies at every row.
+func accountsTable(name string, opts ...lockstep.TableOption[int, account]) *lockstep.Table[int, account] {
+	return lockstep.NewTable(name, func(a account) int { return a.ID }, opts...)
+}
+
+// silentSchema is a second outbox, whose bell is off.
+const silentSchema = "lockstep_silent"
+
+// writerTables makes tables that are alike: untriggered, ours, captured without a
+// bell, and with the trigger that most tutorials show, which notifies at every row.
 func (b *bench) writerTables(ctx context.Context) error {
-	for _, t := range []string{"plain", "ours", "tutorial"} {
-		err := b.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s; create table %[1]s (id int primary key, manager int not null, balance bigint not null, note text not null) with (fillfactor = 50);
-			insert into %[1]s select i, i / 10, 0, 'note of ' || i from generate_series(1, %[2]d) i`, t, accounts), "vacuum analyze "+t)
+	if err := b.accountTables(ctx, accounts, "fillfactor = 50", "plain", "ours", "silent", "tutorial"); err != nil {
+		return err
+	}
+	return b.captureAccounts(ctx, "ours", "silent", "tutorial")
+}
+
+func (b *bench) accountTables(ctx context.Context, rows int, with string, names ...string) error {
+	for _, t := range names {
+		err := b.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s; create table %[1]s (id int primary key, manager int not null, balance bigint not null, note text not null) with (%[3]s);
+			insert into %[1]s select i, i / 10, 0, 'note of ' || i from generate_series(1, %[2]d) i`, t, rows, with), "vacuum analyze "+t)
 		if err != nil {
 			return err
 		}
 	}
-	err := b.exec(ctx, `create or replace function tell() returns trigger language plpgsql as $$
+	return nil
+}
+
+func (b *bench) captureAccounts(ctx context.Context, ours, silent, tutorial string) error {
+	err := b.exec(ctx, fmt.Sprintf(`create or replace function tell() returns trigger language plpgsql as $$
 		begin perform pg_notify('tutorial', new.id || ', ' || new.manager); return null; end $$;
-		create trigger tell after insert or update or delete on tutorial for each row execute function tell()`)
+		create trigger tell after insert or update or delete on %s for each row execute function tell()`, tutorial))
 	if err != nil {
 		return err
 	}
-	return triggers.Install(ctx, b.pool, triggers.Options{}, "public.ours")
+	if err := triggers.Install(ctx, b.pool, triggers.Options{Schema: silentSchema, Bell: triggers.BellOff}, "public."+silent); err != nil {
+		return err
+	}
+	return triggers.Install(ctx, b.pool, triggers.Options{}, "public."+ours)
 }
+
+// targets of writers, by their number: of no trigger, and of the plain NOTIFY trigger.
+var writerTargets = map[int][2]*target{16: {atLeast(0.75), atLeast(2)}, 64: {atLeast(0.65), atLeast(2.5)}}
+
+const (
+	overNone   = "commits/s of updates of one random row: our triggers with one live node, and no trigger"
+	overNotify = "commits/s of updates of one random row: our triggers with one live node, and a trigger that notifies for each row (\"id, manager\") with a listener"
+	overInsert = "commits/s of updates of one random row: our triggers with one live node, and capture that rings nothing and that nobody reads"
+)
 
 // writes: what capture costs the writers, with one live node and one listener.
 func writes(ctx context.Context, b *bench) error {
 	if err := b.writerTables(ctx); err != nil {
 		return err
 	}
-	ours := lockstep.NewTable("public.ours", func(a account) int { return a.ID })
-	node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench"}, ours)
+	node, err := lockstep.Start(ctx, b.pool, lockstep.Config{Name: "bench"}, accountsTable("public.ours"))
 	if err != nil {
 		return err
 	}
@@ -59,49 +94,98 @@ func writes(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer stop()
-	for _, writers := range []int{1, 16, 64} {
-		rate := map[string]series{}
-		for round := range b.rounds {
-			for i := range 3 {
-				table := []string{"plain", "ours", "tutorial"}[(i+round)%3]
-				n, err := b.hammer(ctx, table, writers, "")
-				if err != nil {
-					return err
-				}
-				rate[table] = append(rate[table], n)
-			}
-		}
-		b.sayRates(writers, "fsync on", rate)
-		if err := node.Barrier(ctx); err != nil {
-			return err
-		}
+	load := "pgx"
+	if b.pgbench() != "" {
+		load = "pgbench, prepared"
 	}
-	rate := map[string]series{}
-	for round := range b.rounds {
-		for i := range 3 {
-			table := []string{"plain", "ours", "tutorial"}[(i+round)%3]
-			n, err := b.hammer(ctx, table, 1, "set synchronous_commit = off")
-			if err != nil {
+	return b.with("writers", load, func() error {
+		for _, async := range []bool{false, true} {
+			if err := b.writesWith(ctx, node, async); err != nil {
 				return err
 			}
-			rate[table] = append(rate[table], n)
 		}
-	}
-	line("1 writer, synchronous_commit off, time of a commit: ours / plain", rate["plain"].over(rate["ours"]))
-	return nil
+		return nil
+	})
 }
 
-func (b *bench) sayRates(writers int, what string, rate map[string]series) {
-	name := fmt.Sprintf("%d writers, %s", writers, what)
-	for _, t := range []string{"plain", "ours", "tutorial"} {
-		line(name+", commits/s, "+t, rate[t])
+func (b *bench) writesWith(ctx context.Context, node *lockstep.Node, async bool) error {
+	tables, list, what := []string{"plain", "ours", "silent", "tutorial"}, []int{1, 4, 16, 64}, "fsync on"
+	if b.quick {
+		tables, list = []string{"plain", "ours", "tutorial"}, []int{16, 64}
 	}
-	line(name+", ours / plain", rate["ours"].over(rate["plain"]))
-	line(name+", ours / tutorial", rate["ours"].over(rate["tutorial"]))
+	commit := "on"
+	if async {
+		what, commit = "synchronous_commit off", "off"
+		if b.quick {
+			tables, list = []string{"plain", "ours"}, []int{1}
+		}
+	}
+	return b.with("synchronous_commit", commit, func() error {
+		for _, writers := range list {
+			rate := map[string]series{}
+			for round := range b.rounds {
+				for i := range tables {
+					table := tables[(i+round)%len(tables)]
+					n, err := b.hammer(ctx, table, writers, async)
+					if err != nil {
+						return err
+					}
+					rate[table] = append(rate[table], n)
+				}
+			}
+			b.sayRates(writers, what, async, rate)
+			if err := node.Barrier(ctx); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+func (b *bench) sayRates(writers int, what string, async bool, rate map[string]series) {
+	name := fmt.Sprintf("%d writers, %s", writers, what)
+	if writers == 1 {
+		name = "1 writer, " + what
+	}
+	var t [2]*target
+	if !async {
+		t = writerTargets[writers]
+	}
+	b.ratio(name+": triggers and one live node / no trigger", overNone, rate["ours"].over(rate["plain"]), t[0])
+	b.ratio(name+": triggers and one live node / plain NOTIFY trigger", overNotify, rate["ours"].over(rate["tutorial"]), t[1])
+	b.ratio(name+": triggers and one live node / outbox insert alone", overInsert, rate["ours"].over(rate["silent"]), nil)
+	if async && writers == 1 {
+		b.ratio(name+", latency: triggers and one live node / no trigger", "the time of one commit: our triggers with one live node, and no trigger", rate["plain"].over(rate["ours"]), atMost(1.4))
+	}
+	for _, t := range []struct{ table, name string }{{"plain", "no trigger"}, {"ours", "triggers and one live node"}, {"silent", "outbox insert alone"}, {"tutorial", "plain NOTIFY trigger"}} {
+		b.value(name+": "+t.name, "commits/s", "updates of one random row of "+grouped(accounts), rate[t.table], nil)
+	}
+}
+
+// pgbench is where the program is, or "".
+func (b *bench) pgbench() string {
+	for _, path := range append([]string{filepath.Join(b.server.Binaries().Dir, "pgbench")}, glob("/usr/lib/postgresql/*/bin/pgbench")...) {
+		if _, err := os.Stat(path); err == nil {
+			return path
+		}
+	}
+	path, err := exec.LookPath("pgbench")
+	if err != nil {
+		return ""
+	}
+	return path
+}
+
+func glob(pattern string) []string {
+	list, _ := filepath.Glob(pattern) // the pattern is well-formed
+	return list
 }
 
 // hammer updates random rows one by one and returns commits per second.
-func (b *bench) hammer(ctx context.Context, table string, writers int, setup string) (float64, error) {
+func (b *bench) hammer(ctx context.Context, table string, writers int, async bool) (float64, error) {
+	if path := b.pgbench(); path != "" {
+		return b.hammerWith(ctx, path, table, writers, async)
+	}
 	var commits atomic.Int64
 	var failed atomic.Pointer[error]
 	var wg sync.WaitGroup
@@ -109,7 +193,7 @@ func (b *bench) hammer(ctx context.Context, table string, writers int, setup str
 	end := began.Add(b.span)
 	for range writers {
 		wg.Go(func() {
-			if err := b.write(ctx, table, setup, end, &commits); err != nil {
+			if err := b.write(ctx, table, async, end, &commits); err != nil {
 				failed.Store(&err)
 			}
 		})
@@ -121,14 +205,50 @@ func (b *bench) hammer(ctx context.Context, table string, writers int, setup str
 	return float64(commits.Load()) / time.Since(began).Seconds(), nil
 }
 
-func (b *bench) write(ctx context.Context, table, setup string, end time.Time, commits *atomic.Int64) error {
+var tps = regexp.MustCompile(`tps = ([0-9.]+) \(without`)
+
+// hammerWith is hammer by pgbench, which counts whole seconds: below one it counts transactions.
+func (b *bench) hammerWith(ctx context.Context, path, table string, writers int, async bool) (float64, error) {
+	script, err := os.CreateTemp("", "lockstep-bench-*.sql")
+	if err != nil {
+		return 0, err
+	}
+	defer func() { _ = os.Remove(script.Name()) }() // of no use to anybody
+	_, err = fmt.Fprintf(script, "\\set id random(1, %d)\nupdate %s set balance = balance + 1 where id = :id;\n", accounts, table)
+	if err := errors.Join(err, script.Close()); err != nil {
+		return 0, err
+	}
+	length := []string{"-T", strconv.Itoa(int(b.span.Seconds()))}
+	if b.span < 200*time.Millisecond {
+		length = []string{"-t", "5"}
+	} else if b.span < time.Second {
+		length = []string{"-T", "1"}
+	}
+	args := append([]string{"-n", "-M", "prepared", "-f", script.Name(), "-c", strconv.Itoa(writers), "-j", strconv.Itoa(min(writers, 2))}, length...)
+	cmd := exec.CommandContext(ctx, path, append(args, b.server.DSN("postgres"))...)
+	cmd.Env = os.Environ()
+	if async {
+		cmd.Env = append(cmd.Env, "PGOPTIONS=-c synchronous_commit=off")
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return 0, fmt.Errorf("pgbench: %w: %s", err, out)
+	}
+	found := tps.FindSubmatch(out)
+	if found == nil {
+		return 0, fmt.Errorf("pgbench says no rate: %s", out)
+	}
+	return strconv.ParseFloat(string(found[1]), 64)
+}
+
+func (b *bench) write(ctx context.Context, table string, async bool, end time.Time, commits *atomic.Int64) error {
 	conn, err := b.pool.Acquire(ctx)
 	if err != nil {
 		return err
 	}
 	defer conn.Release()
-	if setup != "" {
-		if _, err := conn.Exec(ctx, setup); err != nil {
+	if async {
+		if _, err := conn.Exec(ctx, "set synchronous_commit = off"); err != nil {
 			return err
 		}
 		defer func() { _, _ = conn.Exec(ctx, "reset synchronous_commit") }()
@@ -171,33 +291,67 @@ func (b *bench) listen(ctx context.Context, channel string, heard func(payload s
 	}, nil
 }
 
-// statements: one statement of 100,000 rows.
+// statements: one statement of 1, 100 and 100,000 rows.
 func statements(ctx context.Context, b *bench) error {
-	for _, t := range []string{"bulk_plain", "bulk_ours"} {
-		err := b.exec(ctx, fmt.Sprintf(`drop table if exists %[1]s; create table %[1]s (id int primary key, manager int not null, balance bigint not null, note text not null);
-			insert into %[1]s select i, i / 10, 0, 'note of ' || i from generate_series(1, 100000) i`, t), "vacuum analyze "+t)
-		if err != nil {
-			return err
-		}
-	}
-	if err := triggers.Install(ctx, b.pool, triggers.Options{}, "public.bulk_ours"); err != nil {
+	most := min(100_000, b.rows)
+	tables := []string{"bulk_plain", "bulk_ours", "bulk_silent", "bulk_tutorial"}
+	if err := b.accountTables(ctx, most, "fillfactor = 100", tables...); err != nil {
 		return err
 	}
-	took := map[string]series{}
-	for range b.rounds {
-		for _, t := range []string{"bulk_plain", "bulk_ours"} {
-			began := time.Now()
-			if err := b.exec(ctx, "update "+t+" set balance = balance + 1"); err != nil {
-				return err
-			}
-			took[t] = append(took[t], time.Since(began).Seconds())
-			if err := b.exec(ctx, "vacuum "+t); err != nil {
-				return err
+	if err := b.captureAccounts(ctx, tables[1], tables[2], tables[3]); err != nil {
+		return err
+	}
+	sizes := map[int]int{1: 200, 100: 50, most: 1} // statements in a round
+	if b.quick {
+		tables, sizes = tables[:2], map[int]int{most: 1}
+	}
+	for _, rows := range []int{1, 100, most} {
+		if sizes[rows] == 0 {
+			continue
+		}
+		took := map[string]series{}
+		for round := range b.rounds {
+			for i := range tables {
+				t := tables[(i+round)%len(tables)]
+				d, err := b.bulk(ctx, t, rows, sizes[rows])
+				if err != nil {
+					return err
+				}
+				took[t] = append(took[t], ms(d))
 			}
 		}
+		b.sayStatements(rows, took, rows == most)
 	}
-	line("UPDATE of 100,000 rows, seconds, plain", took["bulk_plain"])
-	line("UPDATE of 100,000 rows, seconds, ours", took["bulk_ours"])
-	line("UPDATE of 100,000 rows, ours / plain", took["bulk_ours"].over(took["bulk_plain"]))
 	return nil
+}
+
+func (b *bench) sayStatements(rows int, took map[string]series, last bool) {
+	var t *target
+	if last {
+		t = atMost(1.8)
+	}
+	name := grouped(int64(rows)) + "-row UPDATE in one statement"
+	b.ratio(name+": triggers / no trigger", "the time of a statement that commits by itself: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), t)
+	b.ratio(name+": triggers / outbox insert alone", "the same: our triggers, and capture that rings nothing", took["bulk_ours"].over(took["bulk_silent"]), nil)
+	b.ratio(name+": triggers / plain NOTIFY trigger", "the same: our triggers, and one that notifies for each row", took["bulk_ours"].over(took["bulk_tutorial"]), nil)
+	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_tutorial", "plain NOTIFY trigger"}} {
+		b.value(name+": "+t.name, "ms", "the time of one statement, with its commit", took[t.table], nil)
+	}
+}
+
+// bulk is what one of n updates of so many rows takes.
+func (b *bench) bulk(ctx context.Context, table string, rows, n int) (time.Duration, error) {
+	conn, err := b.pool.Acquire(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer conn.Release()
+	began := time.Now()
+	for i := range n {
+		if _, err := conn.Exec(ctx, "update "+table+" set balance = balance + 1 where id between $1 and $2", i*rows+1, (i+1)*rows); err != nil {
+			return 0, err
+		}
+	}
+	took := time.Since(began) / time.Duration(n)
+	return took, b.exec(ctx, "vacuum "+table)
 }

@@ -1,0 +1,162 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/pglockstep/lockstep"
+)
+
+// crowd are nodes on one table, all in this process, each with connections of its own.
+type crowd struct {
+	nodes    []*lockstep.Node
+	first    *lockstep.Table[int, account]
+	pool     *pgxpool.Pool
+	received atomic.Int64 // bytes that came from the server
+}
+
+// newCrowd has no nodes yet.
+func (b *bench) newCrowd(ctx context.Context) (*crowd, error) {
+	c := &crowd{}
+	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
+	if err != nil {
+		return nil, err
+	}
+	dial := cfg.ConnConfig.DialFunc
+	cfg.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		return &counted{conn, &c.received}, nil
+	}
+	c.pool, err = pgxpool.NewWithConfig(ctx, cfg)
+	return c, err
+}
+
+// counted counts what is read.
+type counted struct {
+	net.Conn
+
+	n *atomic.Int64
+}
+
+func (c *counted) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	c.n.Add(int64(n))
+	return n, err
+}
+
+// grow starts nodes until there are n.
+func (c *crowd) grow(ctx context.Context, n int, table string) error {
+	for len(c.nodes) < n {
+		t := accountsTable(table)
+		node, err := lockstep.Start(ctx, c.pool, lockstep.Config{Name: fmt.Sprint("bench", len(c.nodes)), MaxLoads: -1}, t)
+		if err != nil {
+			return err
+		}
+		if len(c.nodes) == 0 {
+			c.first = t
+		}
+		c.nodes = append(c.nodes, node)
+	}
+	return nil
+}
+
+func (c *crowd) fetches() (n uint64) {
+	for _, node := range c.nodes {
+		n += node.Status().Fetches
+	}
+	return n
+}
+
+func (c *crowd) close(ctx context.Context) error {
+	var errs []error
+	for _, node := range c.nodes {
+		errs = append(errs, node.Close(ctx))
+	}
+	c.pool.Close()
+	return errors.Join(errs...)
+}
+
+// spent is what nodes asked of the server in some time.
+type spent struct {
+	took    time.Duration
+	cpu     time.Duration // of the server
+	fetches float64
+	commits float64 // transactions of any kind, also the register's
+	bytes   float64
+}
+
+// spend measures what happens while fn runs.
+func (c *crowd) spend(ctx context.Context, b *bench, fn func() error) (s spent, err error) {
+	commits := func() (n int64, err error) {
+		err = b.pool.QueryRow(ctx, "select sum(xact_commit)::bigint from pg_stat_database").Scan(&n)
+		return n, err
+	}
+	before, err := commits()
+	if err != nil {
+		return s, err
+	}
+	began, cpu, fetches, bytes := time.Now(), b.serverCPU(), c.fetches(), c.received.Load()
+	if err := fn(); err != nil {
+		return s, err
+	}
+	s = spent{took: time.Since(began), cpu: b.serverCPU() - cpu, fetches: float64(c.fetches() - fetches), bytes: float64(c.received.Load() - bytes)}
+	after, err := commits()
+	s.commits = float64(after - before)
+	return s, err
+}
+
+// idle: what nodes cost that have nothing to do.
+func idle(ctx context.Context, b *bench) (err error) {
+	if err := b.writerTables(ctx); err != nil {
+		return err
+	}
+	c, err := b.newCrowd(ctx)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.close(ctx)) }()
+	if err := c.grow(ctx, b.idle, "public.ours"); err != nil {
+		return err
+	}
+	if err := pause(ctx, min(b.quiet, 3*time.Second)); err != nil { // until what starting them took is counted
+		return err
+	}
+	var queries, fetched, share, each series
+	for range b.rounds {
+		s, err := c.spend(ctx, b, func() error { return pause(ctx, b.quiet) })
+		if err != nil {
+			return err
+		}
+		n, sec := float64(b.idle), s.took.Seconds()
+		queries, fetched = append(queries, s.commits/n/sec), append(fetched, s.fetches/n/sec)
+		if s.cpu > 0 {
+			share, each = append(share, 100*s.cpu.Seconds()/sec*100/n), append(each, float64(s.cpu.Microseconds())/s.fetches)
+		}
+	}
+	b.value("an idle node", "queries/s", "transactions that the server counted, by nodes; a fetch is one round trip and one transaction", queries, atMost(5))
+	b.value("100 idle nodes: of one core of Postgres", "%", fmt.Sprintf("processor time of the server and all its processes, measured with %d nodes", b.idle), share, atMost(5))
+	b.value("an idle node: fetches", "fetches/s", "as nodes count them", fetched, nil)
+	b.value("an idle node: a fetch", "µs of Postgres", "the server's processor time by the fetches", each, nil)
+	return nil
+}
+
+// pause waits.
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
