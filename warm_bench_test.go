@@ -79,7 +79,6 @@ func BenchmarkThaw(b *testing.B) {
 		b.Fatal(err)
 	}
 	store.Close()
-	t, store, f, v = nil, nil, nil, nil
 	b.ReportAllocs()
 	for b.Loop() {
 		t, store, f := frozen()

@@ -174,7 +174,7 @@ func TestTheCommandFindsRowsByKeysOfEveryKind(t *testing.T) {
 		}
 	})
 	declare := func() *lockstep.Table[string, keyed] {
-		return lockstep.NewTable("public.keyed", func(r keyed) string { return fmt.Sprint(r.N, r.D, r.M, r.B.Bytes) })
+		return lockstep.NewTable("public.keyed", func(r keyed) string { return fmt.Sprint(r.N, r.D, r.M, r.B.Bytes[:]) })
 	}
 	c := newCommand(t, db)
 	k.stop(k.start(declare()))

@@ -22,9 +22,6 @@ func growth(ctx context.Context, b *bench) error {
 	return nil
 }
 
-// steadyRate is what b.timed commits a second.
-const steadyRate = 100
-
 func (b *bench) growNodes(ctx context.Context) (err error) {
 	if err := b.writerTables(ctx); err != nil {
 		return err
