@@ -71,6 +71,23 @@ type installed struct {
 // ErrSchema, ErrForeignCluster), and listens before it returns: nothing that
 // commits afterwards goes unheard.
 func (s *Source) Open(ctx context.Context) (*Session, error) {
+	session, err := s.OpenSilent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := session.hang(ctx, session.schemaOID); err != nil {
+		closeConn(session.conn)
+		return nil, err
+	}
+	return session, nil
+}
+
+// Hang puts up the bell of a session that was opened without.
+func (s *Session) Hang(ctx context.Context) error { return s.hang(ctx, s.schemaOID) }
+
+// OpenSilent is Open for a session without a bell: what commits is heard of in
+// another way, or at the next fetch.
+func (s *Source) OpenSilent(ctx context.Context) (*Session, error) {
 	conn, pooled, err := s.connect(ctx, "fetch")
 	if err != nil {
 		return nil, err
@@ -89,10 +106,6 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 		return nil, err
 	}
 	session.schemaOID = oid
-	if err := session.hang(ctx, oid); err != nil {
-		closeConn(conn)
-		return nil, err
-	}
 	return session, nil
 }
 

@@ -38,9 +38,11 @@ func (l *loop) publish(c *cut, sess Session) {
 	if published && l.cfg.OnCut != nil {
 		l.cfg.OnCut(info)
 	}
-	l.e.mu.Lock()
-	l.e.release(c.p.ordinal)
-	l.e.mu.Unlock()
+	if !c.h.Relayed { // else its snapshot may be older than whoever waits
+		l.e.mu.Lock()
+		l.e.release(c.p.ordinal)
+		l.e.mu.Unlock()
+	}
 	if l.first != nil {
 		l.first <- nil
 		l.first = nil

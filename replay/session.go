@@ -31,6 +31,11 @@ func (l *loop) run(ctx context.Context) {
 			l.refuse(no.why)
 			continue
 		}
+		if errors.Is(err, outbox.ErrMoved) && l.first == nil && l.failures == 0 {
+			l.log.Info("replay: the session is opened again", "reason", err)
+			l.failures++ // unless it gets to a fetch
+			continue
+		}
 		if l.first != nil {
 			l.fail(err)
 			l.first <- err
