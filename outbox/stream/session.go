@@ -152,7 +152,7 @@ func (s *session) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sin
 // mustAsk says whether only Postgres can answer.
 func (s *session) mustAsk(req *outbox.Request, now time.Time) bool {
 	switch {
-	case s.covered.IsZero(), s.gap, req.Now, req.From.IsZero(), req.Snapshot != "", len(req.Reload)+len(req.Reread) > 0:
+	case s.covered.IsZero(), s.clock.t0.IsZero(), s.gap, req.Now, req.From.IsZero(), req.Snapshot != "", len(req.Reload)+len(req.Reread) > 0:
 		return true
 	case s.highest != 0 && !req.From.Covers(s.highest): // the last answer was not taken
 		return true
@@ -216,6 +216,7 @@ func (s *session) ask(ctx context.Context, req outbox.Request, sink outbox.Sink)
 		return err
 	}
 	s.src.Counters.Asked.Add(1)
+	req.DrawXid = req.DrawXid || !s.drawing.IsZero()
 	w := &watch{Sink: sink, s: s, loads: len(req.Reload)+len(req.Reread) > 0 || req.From.IsZero(), shared: req.Snapshot != "", from: req.From}
 	err := s.direct.Fetch(ctx, req, w)
 	s.used = time.Now()
