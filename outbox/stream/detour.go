@@ -17,7 +17,7 @@ type detour struct {
 	why   string
 	tried time.Time
 	p     prover
-	came  uint64 // messages when it was last tried
+	last  part // that came, believed or not
 }
 
 // Fetch implements replay.Session. Between two fetches it tries the stream.
@@ -37,12 +37,19 @@ func (d *detour) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink
 	return d.Session.Fetch(ctx, req, sink)
 }
 
-// flows reports whether messages of a run come that is there.
+// flows reports whether batches come of a run that is there: one after the other, since the
+// first is the last of the stream, and may be old.
 func (d *detour) flows(ctx context.Context) (bool, error) {
-	came := d.feed.count()
-	fresh := came > d.came+1 // the first is the last of the stream, and may be old
-	d.came = came
 	messages, _ := d.feed.take()
+	fresh := false
+	for _, message := range messages {
+		m, err := open(message)
+		if err != nil {
+			continue
+		}
+		fresh = fresh || m.run == d.last.run && m.number > d.last.number
+		d.last = m
+	}
 	if !fresh {
 		return false, nil
 	}
