@@ -48,7 +48,7 @@ func (d *detour) flows(ctx context.Context) (bool, error) {
 			continue
 		}
 		fresh = fresh || m.run == d.last.run && m.number > d.last.number
-		d.last = m
+		d.last = part{run: m.run, number: m.number}
 	}
 	if !fresh {
 		return false, nil
