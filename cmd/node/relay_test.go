@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"os"
 	"os/exec"
 	"strings"
@@ -58,7 +59,9 @@ func TestServeFollowsWhatRelayPublishes(t *testing.T) {
 		t.Fatalf("%q, %v", buf[:n], err)
 	}
 	waitUntil(t, "the node follows the stream", func() bool {
-		return strings.Contains(get(ctx, t, "http://"+address+"/v1/status"), `"bell":"stream"`)
+		var status struct{ Bell string }
+		err := json.Unmarshal([]byte(get(ctx, t, "http://"+address+"/v1/status")), &status)
+		return err == nil && status.Bell == "stream"
 	})
 	if out, _, status := runCommand(t, env, "status"); status != 0 || !strings.Contains(out, "a relay leads") || !strings.Contains(out, "stream") {
 		t.Errorf("status: %d, %q", status, out)
