@@ -39,6 +39,7 @@ func (l *loop) publish(c *cut, sess Session) {
 		l.cfg.OnCut(info)
 	}
 	if !c.h.Relayed { // else its snapshot may be older than whoever waits
+		l.e.attested.outlived(c.p.ordinal)
 		l.e.mu.Lock()
 		l.e.release(c.p.ordinal)
 		l.e.mu.Unlock()

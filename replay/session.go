@@ -84,6 +84,7 @@ func (l *loop) session(ctx context.Context) error {
 		return l.failed("open", fmt.Errorf("%w: Open returned neither a session nor an error", ErrSource))
 	}
 	defer sess.Close()
+	l.e.attested.ended()
 	l.e.count(func(st *Status) { st.Sessions++; st.Bell, st.WhyBell = sess.Bell(), sess.WhyBell() })
 	if err := l.join(ctx, sess); err != nil {
 		return err
