@@ -146,7 +146,7 @@ func (s *session) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sin
 	if s.open && now.Sub(s.used) > s.src.Idle {
 		s.disconnect()
 	}
-	return s.hand(&req, sink, now)
+	return s.hand(&req, sink)
 }
 
 // mustAsk says whether only Postgres can answer.
@@ -187,7 +187,7 @@ func (s *session) knowsCatalogue(now time.Time) bool {
 }
 
 // hand answers from memory. Where nothing has come that is the last header again.
-func (s *session) hand(req *outbox.Request, sink outbox.Sink, now time.Time) error {
+func (s *session) hand(req *outbox.Request, sink outbox.Sink) error {
 	h := s.header
 	h.Relayed = true
 	if req.Catalogue {
