@@ -110,7 +110,7 @@ func TestAFloodOfForgedNotificationsCostsABoundedNumberOfFetches(t *testing.T) {
 	node, table := start(t, db.Pool(t))
 	changes := subscribe(t, table)
 	anybody := db.Role(t)
-	channel := ask[string](t, db, "select 'lockstep_' || oid from pg_namespace where nspname = 'lockstep'")
+	channel := ask[string](t, db, "select 'lockstep_' || 'lockstep.outbox'::regclass::oid")
 	w, before := watched(t, node, table), node.Status()
 
 	ctx, cancel := context.WithCancel(t.Context())

@@ -31,7 +31,7 @@ func TestBellRingsForACommitAndForAForgedNotification(t *testing.T) {
 	r.Exec(t, "insert into a values (1, 'a')")
 	awaitRing(t, s)
 	for _, payload := range []string{"''", "'nonsense'", "repeat('9', 7999)", "'-1'"} {
-		r.Exec(t, "select pg_notify('lockstep_' || 'lockstep'::regnamespace::oid, "+payload+")")
+		r.Exec(t, "select pg_notify('lockstep_' || 'lockstep.outbox'::regclass::oid, "+payload+")")
 		awaitRing(t, s)
 	}
 }

@@ -44,7 +44,7 @@ func (s *Session) Lead(ctx context.Context) (Run, error) {
 		return Run{}, errors.New("outbox: a relay needs a connection of its own: is there a pooler in transaction mode in front?")
 	}
 	var mine bool
-	if err := s.conn.QueryRow(ctx, "select pg_catalog.pg_try_advisory_lock($1, $2)", int32(uint32(s.schemaOID)), int32(leadLock)).Scan(&mine); err != nil {
+	if err := s.conn.QueryRow(ctx, "select pg_catalog.pg_try_advisory_lock($1, $2)", int32(uint32(s.at.schema)), int32(leadLock)).Scan(&mine); err != nil {
 		return Run{}, fmt.Errorf("outbox: take the lead: %w", err)
 	}
 	if !mine {

@@ -54,9 +54,9 @@ type Session struct {
 	belfry    belfry
 	fast      *fetcher
 	// pooled: the connection does not keep our settings (connect).
-	pooled    bool
-	identity  string
-	schemaOID int64
+	pooled   bool
+	identity string
+	at       place
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
 }
@@ -67,6 +67,11 @@ type installed struct {
 	standbys string // synchronous_standby_names, where the bell is wal
 }
 
+// place is where the log lies.
+type place struct {
+	schema, outbox int64 // oids
+}
+
 // Open connects, refuses what cannot be followed (ErrStandby, ErrNotInstalled,
 // ErrSchema, ErrForeignCluster), and listens before it returns: nothing that
 // commits afterwards goes unheard.
@@ -75,7 +80,7 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := session.hang(ctx, session.schemaOID); err != nil {
+	if err := session.hang(ctx, session.at.outbox); err != nil {
 		closeConn(session.conn)
 		return nil, err
 	}
@@ -83,7 +88,7 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 }
 
 // Hang puts up the bell of a session that was opened without.
-func (s *Session) Hang(ctx context.Context) error { return s.hang(ctx, s.schemaOID) }
+func (s *Session) Hang(ctx context.Context) error { return s.hang(ctx, s.at.outbox) }
 
 // OpenSilent is Open for a session without a bell: what commits is heard of in
 // another way, or at the next fetch.
@@ -96,46 +101,46 @@ func (s *Source) OpenSilent(ctx context.Context) (*Session, error) {
 		s.cfg.Logger.Info("the connection does not keep its settings (a pooler in front, or AfterConnect changes them): they are made in each transaction")
 	}
 	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql)}
-	var oid int64
+	var at place
 	err = session.within(ctx, func() (err error) {
-		oid, session.installed, session.identity, err = s.admit(ctx, conn)
+		at, session.installed, session.identity, err = s.admit(ctx, conn)
 		return err
 	})
 	if err != nil {
 		closeConn(conn)
 		return nil, err
 	}
-	session.schemaOID = oid
+	session.at = at
 	return session, nil
 }
 
 // admit asks what only needs to be asked once a connection.
-func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (schemaOID int64, has installed, identity string, err error) {
+func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (at place, has installed, identity string, err error) {
 	var standby bool
 	if err := conn.QueryRow(ctx, "select pg_is_in_recovery()").Scan(&standby); err != nil {
-		return 0, has, "", fmt.Errorf("outbox: ask for recovery: %w", err)
+		return at, has, "", fmt.Errorf("outbox: ask for recovery: %w", err)
 	}
 	if standby {
-		return 0, has, "", fmt.Errorf("outbox: %w", ErrStandby)
+		return at, has, "", fmt.Errorf("outbox: %w", ErrStandby)
 	}
 	var version, minNode int
 	var made, here, database int64
-	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &schemaOID, &has.bell, &database, &has.standbys)
+	err = conn.QueryRow(ctx, s.sql.open).Scan(&standby, &version, &minNode, &made, &here, &at.schema, &at.outbox, &has.bell, &database, &has.standbys)
 	var pgErr *pgconn.PgError
 	if absent := notInstalled(err, s.cfg.Schema); errors.Is(absent, ErrNotInstalled) {
-		return 0, has, "", fmt.Errorf("outbox: %w", absent)
+		return at, has, "", fmt.Errorf("outbox: %w", absent)
 	}
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return 0, has, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+		return at, has, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
 	case err != nil:
-		return 0, has, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
+		return at, has, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
 	case readable(version, minNode) != nil:
-		return 0, has, "", fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
+		return at, has, "", fmt.Errorf("outbox: schema %s: %w", s.cfg.Schema, readable(version, minNode))
 	case made != here:
-		return 0, has, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
+		return at, has, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
-	return schemaOID, has, fmt.Sprintf("cluster %d, database %d, schema %d", uint64(here), database, schemaOID), nil
+	return at, has, fmt.Sprintf("cluster %d, database %d, schema %d", uint64(here), database, at.schema), nil
 }
 
 // notInstalled is an error of reading the schema's own tables, as

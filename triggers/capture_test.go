@@ -208,7 +208,7 @@ func TestCaptureWithoutTheMarkGoesWrong(t *testing.T) {
 	if err := r.pool.QueryRow(t.Context(), "select pg_get_functiondef('lockstep.capture'::regproc)").Scan(&body); err != nil {
 		t.Fatal(err)
 	}
-	blind := strings.Replace(body, "boolean := lost or starts_with(note, this)", "boolean := false", 1)
+	blind := strings.Replace(body, "marked := lost or starts_with(note, this)", "marked := false", 1)
 	if blind == body {
 		t.Fatal("the mark is not where this test looks for it")
 	}

@@ -129,7 +129,7 @@ func (in *installer) table(ctx context.Context, name string) error {
 
 func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
 	// The triggers carry the registered name and the key: capture need not look them up.
-	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys}
+	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys, "begins": t.Begins}
 	vars := in.varsFor(t.Schema, t.Name)
 	maps.Copy(vars, about)
 	steps := []string{"grant_owner.sql", "attach_statement.sql"}

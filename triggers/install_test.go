@@ -152,7 +152,7 @@ func TestBellRingsOnceATransactionAndForbidsOnlyPreparing(t *testing.T) {
 		t.Fatal(err)
 	}
 	listener := r.Conn(t)
-	if _, err := listener.Exec(t.Context(), "select set_config('x.y', ('lockstep_' || 'lockstep'::regnamespace::oid), false)"); err != nil {
+	if _, err := listener.Exec(t.Context(), "select set_config('x.y', ('lockstep_' || 'lockstep.outbox'::regclass::oid), false)"); err != nil {
 		t.Fatal(err)
 	}
 	var channel string

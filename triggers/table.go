@@ -22,6 +22,7 @@ type table struct {
 	Name       string
 	Quoted     string // as SQL writes it
 	Keys       string // the key columns' names, as the text of an array
+	Begins     string // how a document begins whose first column is the key; empty: the key has several columns
 	Mode       string // "statement" or "row"
 	Partitions []partition
 }
@@ -36,6 +37,9 @@ select c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident
             from pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
             join pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
             where x.indrelid = c.oid and x.indisprimary), '{}')::text,
+  coalesce((select '{' || to_json(a.attname::text) || ':'
+            from pg_index x join pg_attribute a on a.attrelid = x.indrelid and a.attnum = x.indkey[0]
+            where x.indrelid = c.oid and x.indisprimary and x.indnkeyatts = 1), ''),
   case when c.relkind = 'p' or exists (select from pg_subscription_rel s where s.srrelid = c.oid) then 'row' else 'statement' end
 from pg_class c join pg_namespace n on n.oid = c.relnamespace
 where c.oid = to_regclass($1)`
@@ -44,7 +48,7 @@ where c.oid = to_regclass($1)`
 // cannot be kept right, with a *RefusedError.
 func lookUp(ctx context.Context, q querier, o Options, name string) (*table, error) {
 	var t table
-	err := q.QueryRow(ctx, tableSQL, name).Scan(&t.OID, &t.Schema, &t.Name, &t.Quoted, &t.Keys, &t.Mode)
+	err := q.QueryRow(ctx, tableSQL, name).Scan(&t.OID, &t.Schema, &t.Name, &t.Quoted, &t.Keys, &t.Begins, &t.Mode)
 	var pgErr *pgconn.PgError
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):

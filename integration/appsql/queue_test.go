@@ -155,7 +155,7 @@ func (q *queue) usage() (share float64) {
 func (q *queue) rings() {
 	q.t.Helper()
 	var channel string
-	if err := q.conn.QueryRow(q.t.Context(), "select 'lockstep_' || 'lockstep'::regnamespace::oid").Scan(&channel); err != nil {
+	if err := q.conn.QueryRow(q.t.Context(), "select 'lockstep_' || 'lockstep.outbox'::regclass::oid").Scan(&channel); err != nil {
 		q.t.Fatal(err)
 	}
 	ear := q.db.Conn(q.t)

@@ -110,7 +110,7 @@ func forged(ctx context.Context, w *world) error {
 	return w.on(ctx, w.forger, func(conn *pgx.Conn) error {
 		for i := range 300 {
 			payload := []string{"''", "'-1'", "'9223372036854775807'", "'no number'", "repeat('x', 7999)", "chr(1) || '\\x00'", "'1e400'"}[i%7]
-			_, err := conn.Exec(ctx, "select pg_notify('lockstep_' || (select oid from pg_namespace where nspname = 'lockstep'), "+payload+" || '') from generate_series(1, 3)")
+			_, err := conn.Exec(ctx, "select pg_notify('lockstep_' || 'lockstep.outbox'::regclass::oid, "+payload+" || '') from generate_series(1, 3)")
 			if err != nil {
 				return err
 			}

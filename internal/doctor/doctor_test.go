@@ -182,7 +182,7 @@ var states = []state{
 			r.Exec(r.t, "listen nothing; notify nothing") // the next to notify empties it
 		}
 	}, doctor.Options{Long: time.Hour, QueueUse: 1e-7}, "notification queue", doctor.Warning, "% full", "end the session"},
-	{"somebody holds the bell", session("begin; select pg_advisory_xact_lock((1819239275::bigint << 32) | 'lockstep'::regnamespace::oid::bigint)"), patient,
+	{"somebody holds the bell", session("begin; select pg_advisory_xact_lock((1819239275::bigint << 32) | 'lockstep.outbox'::regclass::oid::bigint)"), patient,
 		"bell", doctor.Warning, "has held the bell", "SELECT pg_terminate_backend("},
 	{"row-level security", then("alter table a enable row level security", run("alter table a disable row level security")), patient,
 		"row-level security", doctor.Note, "table public.a has row-level security", "BYPASSRLS"},

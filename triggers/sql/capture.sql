@@ -36,16 +36,17 @@ $$;
 
 -- A transaction keeps a note of what was captured in it: a setting that is local
 -- to the transaction, so that a rolled back savepoint takes back the note
--- together with its events. It is empty until the first event; then it is "1",
--- or "!" (below), or the statement_timestamp() of the last capture and the oids of the tables
--- captured in that statement, each followed by a comma. Its name carries the
--- oid of the outbox, since there may be two.
---
--- RESET ALL, in a function of the application's, empties the note in the middle of a
--- statement. So the session keeps a setting as well, which says that nothing was reset
--- since it was made. Where both are empty the outbox is asked whether the transaction
--- has events: if so, which tables are marked is not known any more, and none of the
--- transaction's later captures trusts its transition tables (lost, below).
+-- together with its events. Its name carries the oid of the outbox, since there may be two.
+-- It says:
+--   k                      nothing was captured yet in this transaction
+--   1                      something was, whatever was captured in this statement
+--   <statement>,<oid>,...  that, and the tables captured in the client statement that began
+--                          then (statement_timestamp() in seconds), each followed by a comma
+--   !                      the marks are lost: none of the transaction's captures trusts its transition tables
+-- k is what the session keeps between transactions. RESET ALL, in a function of the
+-- application's, empties the note in the middle of a statement, and what the session keeps
+-- as well. So where it is empty, as it is at first in a session, the outbox is asked whether the
+-- transaction has events: if so, which tables are marked is not known any more.
 -- Under SERIALIZABLE nothing is read, since that would count as read by the
 -- application: the worst is taken for true.
 create or replace function :"schema".wiped() returns boolean
@@ -57,22 +58,23 @@ begin
      or exists (select from outbox o where o.xid = pg_current_xact_id_if_assigned()) then
     return true;
   end if;
-  perform set_config('lockstep.kept' || 'outbox'::regclass::oid, '1', false);
+  perform set_config('lockstep.marks' || 'outbox'::regclass::oid, 'k', false);
   return false;
 end
 $$;
 
 -- Notes that the marks are lost, once an event has been written and taken the lead;
--- until then both settings stay empty and the next capture asks again.
+-- until then the note stays empty and the next capture asks again.
 create or replace function :"schema".note_lost() returns void
 language plpgsql
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
 declare
-  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
 begin
   if coalesce(current_setting(noted, true), '') <> '' then
-    perform set_config(noted, '!', true), set_config('lockstep.kept' || 'outbox'::regclass::oid, '1', false);
+    perform set_config(noted, 'k', false); -- what the session keeps; the next line covers it until the transaction ends
+    perform set_config(noted, '!', true);
   end if;
 end
 $$;
@@ -83,8 +85,8 @@ create or replace function :"schema".lead_sql() returns text
 language sql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
-  select format('case when coalesce(current_setting(%1$L, true), %2$L) = %2$L then set_config(%1$L, %3$L, true) is not null else false end',
-                'lockstep.note' || 'outbox'::regclass::oid, '', '1')
+  select format('case when coalesce(current_setting(%1$L, true), %2$L) in (%2$L, %3$L) then set_config(%1$L, %4$L, true) is not null else false end',
+                'lockstep.marks' || 'outbox'::regclass::oid, '', 'k', '1')
 $$;
 
 -- The SQL that writes what is there now: for every key in the given images
@@ -159,26 +161,44 @@ begin
 end
 $$;
 
+-- A digest of numbers in their order.
+create or replace aggregate :"schema".digest(bigint) (
+  sfunc = pg_catalog.hashint8extended, stype = bigint, initcond = '0', parallel = safe);
+
 -- The SQL that says whether an UPDATE changed a key, row by row: the two
 -- transition tables hold the old and the new image of one row at the same
--- place. NULL: cannot say. FULL JOIN on a number, and a condition that is not
--- strict, so that the planner can only hash or merge: it would begin a nested
--- loop for an EXISTS, and 100,000 rows never end in one.
+-- place. So two digests of all keys in their order differ where a single one does: that they
+-- do not has a chance of 2^-128. (Joining the tables row by row costs three times as much.) NULL: cannot say.
+-- concat, and not a cast: a type may have a cast to text of its owner's.
 create or replace function :"schema".rekeyed_sql(relid oid) returns text
-language sql stable
+language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
-  select format('select exists (select from (select row_number() over () as lockstep_n, row(%1$s) as lockstep_k from old_rows i) o'
-                ' full join (select row_number() over () as lockstep_n, row(%1$s) as lockstep_k from new_rows i) n using (lockstep_n)'
-                ' where coalesce(o.lockstep_k *<> n.lockstep_k, true))', string_agg(format('i.%I', a.attname), ', '))
-  from pg_index x join pg_attribute a on a.attrelid = x.indrelid and a.attnum = any (x.indkey::int2[])
-  where x.indrelid = relid and x.indisprimary
-  having count(*) > 0
+#variable_conflict use_variable
+declare
+  one text := '0'; two text := '1'; list text; name text; n int := 0;
+begin
+  for name in
+    select a.attname from pg_index x join pg_attribute a on a.attrelid = x.indrelid and a.attnum = any (x.indkey::int2[])
+    where x.indrelid = relid and x.indisprimary
+  loop
+    n := n + 1;
+    list := concat(list || ', ', format('concat(i.%I) collate "C" as k%s', name, n));
+    one := format('hashtextextended(i.k%s, %s)', n, one);
+    two := format('hashtextextended(i.k%s, %s)', n, two);
+  end loop;
+  if n = 0 then
+    return null;
+  end if;
+  return format('select (select row(digest(%1$s), digest(%2$s)) from (select %3$s from old_rows i offset 0) i)'
+                ' is distinct from (select row(digest(%1$s), digest(%2$s)) from (select %3$s from new_rows i offset 0) i)', one, two, list);
+end
 $$;
 
 -- Statement capture: AFTER INSERT, UPDATE or DELETE, FOR EACH STATEMENT, with
--- transition tables old_rows and new_rows. Arguments: the registered name and
--- the key columns as they were called at install. (Whoever may not execute
+-- transition tables old_rows and new_rows. Arguments: the registered name,
+-- the key columns as they were called at install and, where the key is the table's first
+-- column, how a document begins: {"id": (Whoever may not execute
 -- this function can neither attach it nor choose its arguments.)
 --
 -- Why a mark. Two statements within one client statement can be captured in
@@ -195,58 +215,76 @@ set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
 as $$
 #variable_conflict use_variable
 declare
-  table_name constant text := coalesce(tg_argv[0], name_of(tg_relid)); -- never NULL, however it was attached
-  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
-  note constant text := coalesce(current_setting(noted, true), '');
-  first constant boolean := note = '';
-  this constant text := statement_timestamp() || ',';
-  lost constant boolean := note = '!' or case when first and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
-  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
-  next_note constant text := case when starts_with(note, this) then note || tg_relid || ',' else this || tg_relid || ',' end;
-  changed bigint; doubt boolean := marked; sql text; done text; k text; was json; is_now json;
+  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
+  note text := current_setting(noted, true);
+  this text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text;
 begin
-  if not marked then
-    case tg_op
-    when 'INSERT' then
+  if note = 'k' then -- the ordinary case: the transaction's first
+  elsif note <> '' then
+    this := date_part('epoch', statement_timestamp()) || ',';
+    lost := note = '!';
+    marked := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+  else
+    lost := wiped();
+    marked := lost;
+    note := 'k';
+  end if;
+  -- The first row that is written takes the lead, and leaves the mark. The name is never NULL,
+  -- however this was attached.
+  if marked then
+    doubt := true;
+  elsif tg_op = 'UPDATE' then
+    -- The ordinary UPDATE, of one row whose key is the first column and stays: without planning
+    -- anything. Where that column has another name by now, or the row is too large
+    -- to be written, none of it is true, and the row is left to what follows.
+    -- (row_to_json takes names from the aliases of columns: only the old row has one.)
+    insert into outbox (table_name, op, lead, row)
+    select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
+           note = 'k' and set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null,
+           n.doc
+    from (select to_json(o.key)::text as key from old_rows o (key) limit 1) o,
+         (select row_to_json(n.*) as doc from new_rows n
+          where not exists (select from new_rows offset 1) and pg_column_size(n.*) <= row_limit() offset 0) n
+    where starts_with(n.doc::text, tg_argv[2] || o.key || ',');
+    if not found then
       insert into outbox (table_name, op, lead, row)
-      select table_name, 'I',
-             case when first and coalesce(current_setting(noted, true), '') = '' then set_config(noted, next_note, true) is not null else false end,
+      select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
+             case when current_setting(noted, true) = 'k'
+                  then set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null else false end,
              row_to_json(n.*)
       from new_rows n
       where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
       get diagnostics changed = row_count;
-    when 'UPDATE' then
-      insert into outbox (table_name, op, lead, row)
-      select table_name, 'U',
-             case when first and coalesce(current_setting(noted, true), '') = '' then set_config(noted, next_note, true) is not null else false end,
-             row_to_json(n.*)
-      from new_rows n
-      where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
-      get diagnostics changed = row_count;
-    else
-      insert into outbox (table_name, op, lead, row)
-      select table_name, 'D',
-             case when first and coalesce(current_setting(noted, true), '') = '' then set_config(noted, next_note, true) is not null else false end,
-             row_to_json(o.*)
-      from old_rows o
-      where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
-      get diagnostics changed = row_count;
-    end case;
+    elsif note = 'k' then
+      return null;
+    end if;
+  elsif tg_op = 'INSERT' then
+    insert into outbox (table_name, op, lead, row)
+    select coalesce(tg_argv[0], tg_relid::regclass::text), 'I',
+           case when current_setting(noted, true) = 'k'
+                then set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null else false end,
+           row_to_json(n.*)
+    from new_rows n
+    where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+    get diagnostics changed = row_count;
+  else
+    insert into outbox (table_name, op, lead, row)
+    select coalesce(tg_argv[0], tg_relid::regclass::text), 'D',
+           case when current_setting(noted, true) = 'k'
+                then set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null else false end,
+           row_to_json(o.*)
+    from old_rows o
+    where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+    get diagnostics changed = row_count;
+  end if;
+  -- changed is NULL where nothing of the kind was tried.
+  if changed is not null then
     if current_setting('lockstep.big', true) = '1' then
       -- A row too large to be written whole was left out above: by its key, below.
       done := set_config('lockstep.big', '', true);
       doubt := true;
     elsif changed = 0 then
       return null;
-    elsif tg_op = 'UPDATE' and changed = 1 then
-      -- The ordinary UPDATE: without looking up names or planning anything. An
-      -- old row too large to be written, or a key column that has another name
-      -- by now, gives NULL, so doubt.
-      select case when pg_column_size(o.*) <= row_limit() then row_to_json(o.*) end, row_to_json(n.*)
-      into was, is_now from old_rows o, new_rows n;
-      foreach k in array coalesce(tg_argv[1], '{""}')::text[] loop -- no key is known: doubt
-        doubt := doubt or coalesce(was ->> k <> is_now ->> k, true);
-      end loop;
     elsif tg_op = 'UPDATE' then
       sql := rekeyed_sql(tg_relid);
       if sql is null then
@@ -254,6 +292,8 @@ begin
       else
         execute sql into doubt;
       end if;
+    elsif note = 'k' then
+      return null;
     end if;
   end if;
   -- What was written above stays: what is written below comes after it.
@@ -261,7 +301,7 @@ begin
     sql := reread_sql(tg_relid, case tg_op when 'INSERT' then '{new_rows}'::text[]
                                            when 'DELETE' then '{old_rows}' else '{old_rows,new_rows}' end);
     if sql is not null then
-      execute sql using table_name;
+      execute sql using coalesce(tg_argv[0], name_of(tg_relid));
     else
       case tg_op
       when 'DELETE' then perform from old_rows limit 1;
@@ -272,11 +312,12 @@ begin
       end if;
     end if;
   end if;
-  -- The event that took the lead has left the note already.
+  -- The event that took the lead has left the mark already, unless it was written by the key.
   if lost then
     perform note_lost();
-  elsif not marked and (doubt or not first) then
-    done := set_config(noted, next_note, true);
+  elsif marked is not true and (doubt or note <> 'k') then
+    this := date_part('epoch', statement_timestamp()) || ',';
+    done := set_config(noted, case when starts_with(note, this) then note else this end || tg_relid || ',', true);
   end if;
   return null;
 end
@@ -307,17 +348,17 @@ as $$
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
   table_name constant text := coalesce(tg_argv[0], name_of(root));
-  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
   note constant text := coalesce(current_setting(noted, true), '');
-  this constant text := statement_timestamp() || ',';
-  lost constant boolean := note = '!' or case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  this constant text := date_part('epoch', statement_timestamp()) || ',';
+  lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
   next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   sql text; done text; r record;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
   if tg_op <> 'UPDATE' and not marked and pg_column_size(r) <= row_limit() then
-    insert into outbox (table_name, op, lead, row) values (table_name, left(tg_op, 1), note = '', row_to_json(r));
+    insert into outbox (table_name, op, lead, row) values (table_name, left(tg_op, 1), note in ('', 'k'), row_to_json(r));
     done := set_config(noted, next_note, true);
     return null;
   end if;
@@ -349,10 +390,10 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
-  noted constant text := 'lockstep.note' || 'outbox'::regclass::oid;
+  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
   note constant text := coalesce(current_setting(noted, true), '');
-  this constant text := statement_timestamp() || ',';
-  lost constant boolean := note = '!' or case when note = '' and coalesce(current_setting('lockstep.kept' || 'outbox'::regclass::oid, true), '') = '' then wiped() else false end;
+  this constant text := date_part('epoch', statement_timestamp()) || ',';
+  lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
   next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
   done text;
@@ -364,7 +405,7 @@ begin
   if root <> tg_relid or marked or not exists (select from tables t where t.relid = root) then
     perform write_reload(root);
   else
-    insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note = '');
+    insert into outbox (table_name, op, lead) values (coalesce(tg_argv[0], name_of(root)), 'T', note in ('', 'k'));
   end if;
   if lost then
     perform note_lost();

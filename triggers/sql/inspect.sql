@@ -9,7 +9,8 @@ with t as (
 ),
 -- Every trigger that a tracked table or a partition of it must have.
 want as (
-  select t.name, t.key_columns::text as keys, t.relid as root, t.relid, w.tgname, w.fn
+  select t.name, t.key_columns::text as keys, case pg_catalog.cardinality(t.key_columns) when 1 then '{' || pg_catalog.to_json(t.key_columns[1])::text || ':' else '' end as begins,
+         t.relid as root, t.relid, w.tgname, w.fn
   from t
   cross join lateral (
     select ($2::text[])[i], 'capture' from pg_catalog.generate_series(1, 3) i where t.mode = 'statement'
@@ -17,20 +18,25 @@ want as (
     union all select ($2::text[])[4], 'capture_truncate') w(tgname, fn)
   where t.now is not null
   union all
-  select t.name, '', t.relid, p.relid, w.tgname, w.fn
+  select t.name, '', '', t.relid, p.relid, w.tgname, w.fn
   from t cross join lateral pg_catalog.pg_partition_tree(t.relid) p
   cross join lateral (values (($2::text[])[5], 'capture_row'), (($2::text[])[4], 'capture_truncate')) w(tgname, fn)
   where t.relkind = 'p' and p.level > 0
 ),
 have as (
   select w.*, g.oid as tgoid, g.tgenabled, p.proname, pn.nspname as fn_schema,
-         -- A trigger's arguments are kept one behind another, each with a zero byte at its end.
-         g.tgargs <> pg_catalog.convert_to(w.name, pg_catalog.getdatabaseencoding()) || pg_catalog.decode('00', 'hex') ||
-           case w.fn when 'capture' then pg_catalog.convert_to(w.keys, pg_catalog.getdatabaseencoding()) || pg_catalog.decode('00', 'hex') else '' end as other_args,
+         g.tgargs not in (a.args, a.args || a.begins) as other_args,
          w.relid <> w.root as in_partition,
          (select pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname)
           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = w.relid) as place
   from want w
+  -- A trigger's arguments are kept one behind another, each with a zero byte at its end. Earlier versions did
+  -- not tell capture how a document begins, which it does not need.
+  cross join lateral (
+    select pg_catalog.convert_to(w.name, pg_catalog.getdatabaseencoding()) || z.zero ||
+             case w.fn when 'capture' then pg_catalog.convert_to(w.keys, pg_catalog.getdatabaseencoding()) || z.zero else '' end as args,
+           case w.fn when 'capture' then pg_catalog.convert_to(w.begins, pg_catalog.getdatabaseencoding()) || z.zero else '' end as begins
+    from (select pg_catalog.decode('00', 'hex') as zero) z) a
   left join pg_catalog.pg_trigger g on g.tgrelid = w.relid and g.tgname = w.tgname
   left join pg_catalog.pg_proc p on p.oid = g.tgfoid
   left join pg_catalog.pg_namespace pn on pn.oid = p.pronamespace
