@@ -62,6 +62,9 @@ type Header struct {
 	// History names the run of the outbox; another one means that positions and
 	// tokens of before say nothing any more.
 	History uuid.UUID
+	// MinNode is the oldest version of a node that can read what is captured now. Fetch
+	// refuses what is above NodeVersion (ErrSchema).
+	MinNode int
 	// Drawn is the transaction id that Request.DrawXid asked for, else 0. It is
 	// drawn after LastSeq was read: whoever had drawn one of these numbers has a lower id.
 	Drawn uint64

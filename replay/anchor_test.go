@@ -241,7 +241,7 @@ func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		told := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat()) }
 		attest := func() { told(); time.Sleep(time.Second) } // until a fetch has shown that the server lives
-		attest() // nobody needs it
+		attest()                                             // nobody needs it
 		r.set(func(db *fakeDB) { db.older = true })
 		r.write(emp, 1, "kept")
 		r.settle()

@@ -58,7 +58,7 @@ type fakeSession struct {
 	rings  chan struct{}
 	lost   chan struct{}
 	last   *outbox.Header // of a fetch that has asked the server; under db.mu
-	gone   bool // under db.mu
+	gone   bool           // under db.mu
 	busy   atomic.Bool
 	failed atomic.Bool
 	closed atomic.Bool

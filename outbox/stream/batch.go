@@ -18,6 +18,7 @@ type batch struct {
 	lastSeq  int64
 	horizon  uint64
 	drawn    uint64
+	minNode  uint64 // the oldest version of a node that can read it
 	// clock is the server's clock at a moment before the snapshot was taken, and uptime
 	// the relay's own clock at that moment, since the run began.
 	clock  time.Time
@@ -35,6 +36,7 @@ func (b *batch) appendHead(to []byte) []byte {
 	to = binary.AppendVarint(to, b.lastSeq)
 	to = binary.AppendUvarint(to, b.horizon)
 	to = binary.AppendUvarint(to, b.drawn)
+	to = binary.AppendUvarint(to, b.minNode)
 	to = binary.AppendVarint(to, b.clock.UnixMicro())
 	to = binary.AppendVarint(to, int64(b.uptime))
 	if b.prints == nil {
@@ -151,7 +153,7 @@ func parseBatch(data []byte) (*batch, error) {
 	b := &batch{identity: string(r.text())}
 	copy(b.history[:], r.bytes(16))
 	b.from, b.to = r.position(), r.position()
-	b.lastSeq, b.horizon, b.drawn = r.int(), r.uint(), r.uint()
+	b.lastSeq, b.horizon, b.drawn, b.minNode = r.int(), r.uint(), r.uint(), r.uint()
 	b.clock, b.uptime = time.UnixMicro(r.int()), time.Duration(r.int())
 	if r.byte() == 1 {
 		n := r.uint()

@@ -167,7 +167,7 @@ func TestMessagesAreForgedDoubledReorderedAndDropped(t *testing.T) {
 }
 
 func away(d time.Duration) func(*lockstep.Config, *stream.Source) {
-	return func(_ *lockstep.Config, s *stream.Source) { s.Away, s.Return = d, 200 * time.Millisecond }
+	return func(_ *lockstep.Config, s *stream.Source) { s.Away, s.Return = d, 200*time.Millisecond }
 }
 
 func TestNATSGoesAndComesBack(t *testing.T) {

@@ -1,11 +1,13 @@
 package stream_test
 
 import (
+	"errors"
 	"fmt"
 	"testing"
 	"time"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/outbox/stream"
 )
 
@@ -39,5 +41,22 @@ func TestANodeOnTheStreamDoesNotAskPostgres(t *testing.T) {
 	s := f.Status()
 	if s.State != lockstep.Live || s.Resyncs+s.Reloads != 0 || f.n.Gaps.Load() != 0 {
 		t.Errorf("state %v (%s), %d resyncs, %d reloads, %d gaps", s.State, s.Reason, s.Resyncs, s.Reloads, f.n.Gaps.Load())
+	}
+}
+
+// A schema that needs newer nodes stops those that follow the stream as it stops all others.
+func TestASchemaThatNeedsNewerNodesStopsThoseOnTheStream(t *testing.T) {
+	r := newRig(t)
+	r.relay(t).leads(t)
+	f := r.node(t).onStream(t)
+	r.put(t, 1, "one")
+	f.has(t, 1, "one")
+	r.Exec(t, "update lockstep.meta set min_node = 99")
+	until(t, "the node says why it is stale", func() bool {
+		s := f.Status()
+		return s.State == lockstep.Stale && errors.Is(s.LastError, outbox.ErrSchema)
+	})
+	if row, ok := f.table.Get(1); !ok || row.V != "one" {
+		t.Errorf("row 1 is %q", row.V)
 	}
 }

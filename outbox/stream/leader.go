@@ -243,7 +243,7 @@ func (c *collector) Reread(int, pgx.CollectableRow, pgx.CollectableRow) error { 
 func (c *collector) batch(identity string, from outbox.Position) *batch {
 	h := &c.header
 	return &batch{
-		identity: identity, history: h.History, from: from, to: h.Snapshot, lastSeq: h.LastSeq, horizon: h.Horizon, drawn: h.Drawn,
+		identity: identity, history: h.History, from: from, to: h.Snapshot, lastSeq: h.LastSeq, horizon: h.Horizon, drawn: h.Drawn, minNode: uint64(h.MinNode),
 		clock: c.clock, uptime: c.uptime,
 	}
 }

@@ -115,6 +115,9 @@ func (s *session) place(b *batch, size int, now time.Time) {
 	case !ok: // a clock was set, or it is time to compare them again
 		s.gap = true
 		return
+	case b.minNode > outbox.NodeVersion: // Postgres says what is to be done
+		s.gap = true
+		return
 	case s.ahead.Includes(b.to): // the same
 	case !s.ahead.Includes(b.from), s.bytes+size > s.src.MaxCut:
 		s.missed()

@@ -130,7 +130,7 @@ func position(t testing.TB, s string) outbox.Position {
 func sample(t testing.TB) (*batch, []byte) {
 	b := &batch{
 		identity: "cluster 1, database 2, schema 3", history: uuid.New(), from: position(t, "10:12:10"), to: position(t, "12:30:12,14"),
-		lastSeq: 77, horizon: 5, drawn: 29, clock: time.UnixMicro(1234567890123456), uptime: -3,
+		lastSeq: 77, horizon: 5, drawn: 29, minNode: 1, clock: time.UnixMicro(1234567890123456), uptime: -3,
 		prints: map[uint32]string{16384: "-99", 4_000_000_000: ""},
 		events: []outbox.Event{
 			{Seq: 70, Xid: 13, Table: "public.a", Op: outbox.Insert, Lead: true, Row: []byte(`{"id":1}`), At: time.UnixMicro(5)},
