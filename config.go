@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/replay"
 )
 
 // Bell is a node's way to learn that there is something new.
@@ -24,6 +25,9 @@ const (
 // Doorbell is a bell of another package: wal.Bell.
 type Doorbell = outbox.Doorbell
 
+// Feed is a way to follow of another package: stream.Source.
+type Feed = replay.Feed
+
 // Config is a node's configuration. The zero value of every field means its default.
 type Config struct {
 	// Name tells the node apart in the register, in logs and in status: one
@@ -37,6 +41,9 @@ type Config struct {
 	// with bell wal. It is a value so that who does not name it does not link it.
 	// Default: none, and such a database is polled.
 	WAL Doorbell
+	// Source is another way to follow than to ask Postgres each time: stream.Source of package
+	// outbox/stream, which only who names it here links. Default: none.
+	Source Feed
 	// Beat is the longest time between two fetches, and so what a lost ring costs. Default 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed fetch may have begun for the
@@ -57,7 +64,7 @@ type Config struct {
 	DetectMutation bool
 	// Register is how often the node writes its name, position and state into
 	// the table of nodes; negative: never, and then trimming does not spare what
-	// this node has not fetched. Default 5 s.
+	// this node has not fetched. Default 5 s, with a Source 1 min.
 	Register time.Duration
 	// Retention is how long events stay in the outbox, which is how long a node
 	// may be away and still come back by replay. The nodes trim by turns, each
@@ -108,6 +115,9 @@ func (c Config) withDefaults() Config {
 	}
 	c.Schema = cmp.Or(c.Schema, "lockstep")
 	c.MaxLoads = cmp.Or(c.MaxLoads, 2)
+	if c.Source != nil { // a fleet of such nodes is not to be felt
+		c.Register = cmp.Or(c.Register, time.Minute)
+	}
 	c.Register = cmp.Or(c.Register, 5*time.Second)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
 	if c.Logger == nil {

@@ -74,6 +74,7 @@ var arrows = map[string][]string{
 	"outbox":          {"internal/psql", "internal/pause", "outbox/rowjson"},
 	"outbox/rowjson":  {},
 	"outbox/wal":      {"outbox", "internal/psql"},
+	"outbox/stream":   {"outbox", "replay", "internal/pause"},
 	"cache":           {},
 	"replay":          {"outbox", "cache", "internal/line", "internal/pause"},
 	"":                {"replay", "outbox", "cache", "triggers", "internal/rowmap", "internal/bridge", "internal/line", "internal/pause", "internal/checkpoint"},

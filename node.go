@@ -78,7 +78,13 @@ func (n *Node) startOn(ctx context.Context, good []AnyTable, mistakes error) err
 		return errors.Join(mistakes, probe(ctx, src, good))
 	}
 	n.types = types.Copy()
-	return n.start(ctx, pgSource{src}, types)
+	var from replay.Source = pgSource{src}
+	if n.cfg.Source != nil {
+		if from, err = n.cfg.Source.Over(src, n.cfg.Logger); err != nil {
+			return fmt.Errorf("lockstep: %w", err)
+		}
+	}
+	return n.start(ctx, from, types)
 }
 
 func (n *Node) sourceConfig(tables []AnyTable) outbox.Config {

@@ -130,5 +130,5 @@ func word(s string) string { return strings.ReplaceAll(s, " ", "_") }
 // The values of labels, all of which are always there: a rate needs the zero.
 var (
 	states = []lockstep.State{lockstep.Loading, lockstep.Live, lockstep.Stale, lockstep.CatchingUp, lockstep.Resyncing, lockstep.Closed}
-	bells  = []string{"wal", "notify", "poll"}
+	bells  = []string{"wal", "notify", "poll", "stream"}
 )

@@ -124,6 +124,9 @@ var (
 	// ErrBellChanged means that another bell is in place, or that it is to be asked
 	// again whether the WAL bell may hang: open a session again.
 	ErrBellChanged = errors.New("the bell was changed")
+	// ErrMoved means that the log is to be followed another way from now on: open a
+	// session again. Nothing has failed.
+	ErrMoved = errors.New("the log is followed another way")
 	// ErrTable is wrapped by every TableError.
 	ErrTable = errors.New("table cannot be followed")
 )
@@ -158,7 +161,7 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, events, newest, missing, describe, fingerprints, turns string
+	open, header, events, newest, missing, describe, fingerprints, turns, proof, registered string
 }
 
 func loadStatements(schema string) (statements, error) {
@@ -167,6 +170,7 @@ func loadStatements(schema string) (statements, error) {
 	for file, into := range map[string]*string{
 		"open": &s.open, "header": &s.header, "events": &s.events, "newest": &s.newest,
 		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "turns": &s.turns,
+		"proof": &s.proof, "registered": &s.registered,
 	} {
 		sql, err := psql.Render(files, "sql/"+file+".sql", vars)
 		if err != nil {

@@ -25,6 +25,12 @@ type Request struct {
 	DrawXid bool
 	// Catalogue asks for Header.Fingerprints, which a reload always brings.
 	Catalogue bool
+	// Relations, where set, are the relations, by oid, of which Header.Fingerprints
+	// is to tell in the place of the followed tables.
+	Relations []uint32
+	// Now says that the snapshot must be taken after the call: somebody waits for what
+	// is committed by now. A source that has only heard of earlier ones asks the server.
+	Now bool
 	// MaxLoads, where above 0, is how many fetches that ask for it may read tables
 	// at a time, in the whole database; what comes on top is a *BusyError.
 	MaxLoads int
@@ -40,6 +46,9 @@ type Header struct {
 	// Began is this process's clock just before the request was sent: whatever
 	// had been committed by then is in the snapshot.
 	Began time.Time
+	// Relayed says that the snapshot may have been taken before the fetch was asked
+	// for: whoever waits for a fetch is not answered by this one.
+	Relayed bool
 	// Clock is the server's clock just after the snapshot was taken; Event.At is
 	// another reading of it. Zero where a source has none.
 	Clock time.Time
@@ -53,6 +62,9 @@ type Header struct {
 	// History names the run of the outbox; another one means that positions and
 	// tokens of before say nothing any more.
 	History uuid.UUID
+	// MinNode is the oldest version of a node that can read what is captured now. Fetch
+	// refuses what is above NodeVersion (ErrSchema).
+	MinNode int
 	// Drawn is the transaction id that Request.DrawXid asked for, else 0. It is
 	// drawn after LastSeq was read: whoever had drawn one of these numbers has a lower id.
 	Drawn uint64
@@ -64,7 +76,7 @@ type Header struct {
 	// Older says that the outbox holds transactions besides those of Newest.
 	// They have lower ids, and yet may be the last that were committed.
 	Older bool
-	// Fingerprints has one text for each table: whatever in the catalogue bears
+	// Fingerprints has one text for each table, or of Request.Relations: whatever in the catalogue bears
 	// on its data or its capture. Filled where Request asks for it, else nil.
 	Fingerprints []string
 }

@@ -47,6 +47,36 @@ type fetch struct {
 	reread map[int][][]byte  // key documents by table
 }
 
+// Relations are the followed tables by oid, as their last load saw them; 0 for
+// one that has not been loaded.
+func (s *Session) Relations() []uint32 {
+	oids := make([]uint32, len(s.src.tables))
+	for i, d := range s.src.tables {
+		if d != nil {
+			oids[i] = d.relid
+		}
+	}
+	return oids
+}
+
+// Hand gives the sink a cut that came another way, as Fetch gives what it reads:
+// rows are decoded along what the last load saw of their table. Events come in order of
+// Seq. It asks nothing of the server, and may be called after Close; Request.Reread
+// and Reload are not for it.
+func (s *Session) Hand(h *Header, events []Event, sink Sink) error {
+	f := &fetch{Session: s, sink: sink}
+	f.index()
+	if err := sink.Begin(h); err != nil {
+		return err
+	}
+	for i := range events {
+		if err := f.event(&events[i]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // index maps registered names to the tables that can be decoded.
 func (f *fetch) index() {
 	f.byName = make(map[string]int, len(f.src.tables))
@@ -139,13 +169,16 @@ func (f *fetch) sendEvents(p *pgconn.Pipeline) error {
 	return nil
 }
 
-func (f *fetch) relids() ([]byte, error) {
-	oids := make([]uint32, len(f.src.tables))
-	for i, d := range f.src.tables {
-		if d != nil {
-			oids[i] = d.relid
-		}
+// relations are those whose fingerprints are read, by oid.
+func (f *fetch) relations() []uint32 {
+	if f.req.Relations != nil {
+		return f.req.Relations
 	}
+	return f.Relations()
+}
+
+func (f *fetch) relids() ([]byte, error) {
+	oids := f.relations()
 	b, err := f.conn.TypeMap().Encode(pgtype.OIDArrayOID, pgtype.BinaryFormatCode, oids, nil)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: encode table oids: %w", err)
@@ -181,7 +214,7 @@ func (f *fetch) readDrawn(v [][]byte) error {
 }
 
 func (f *fetch) readFingerprints(p *pgconn.Pipeline) error {
-	f.header.Fingerprints = make([]string, len(f.src.tables))
+	f.header.Fingerprints = make([]string, len(f.relations()))
 	rr, err := next(p)
 	if err != nil {
 		return err

@@ -3,10 +3,12 @@ package outbox
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/internal/psql"
@@ -30,8 +32,16 @@ type Overview struct {
 	// LogKept is how much of the server's log the WAL bells of nodes keep, in
 	// bytes: back to the beginning of the oldest transaction that was running
 	// when the log was last read.
-	LogKept int64      `json:"log_kept_bytes"`
-	Nodes   []NodeSeen `json:"nodes"`
+	LogKept int64 `json:"log_kept_bytes"`
+	// Relay leads the relays; nil where none does.
+	Relay *RelaySeen `json:"relay,omitempty"`
+	Nodes []NodeSeen `json:"nodes"`
+}
+
+// RelaySeen is the relay that leads.
+type RelaySeen struct {
+	Host  string    `json:"host"`
+	Since time.Time `json:"since"`
 }
 
 // NodeSeen is a node as its last beat left it in the register.
@@ -51,7 +61,7 @@ type NodeSeen struct {
 	// Staleness is how long ago the node's last completed fetch had begun, at
 	// that beat, in seconds; nil where the node, or the schema, is of a version that does not say.
 	Staleness *float64 `json:"staleness_seconds,omitempty"`
-	// Bell is the doorbell that the node uses: "wal", "notify", "poll"; "" as above.
+	// Bell is the doorbell that the node uses: "wal", "notify", "poll", "stream"; "" as above.
 	Bell string `json:"bell,omitempty"`
 }
 
@@ -91,5 +101,24 @@ func Look(ctx context.Context, pool *pgxpool.Pool, schema string) (*Overview, er
 	if oldest != nil {
 		o.Oldest = *oldest
 	}
-	return &o, nil
+	o.Relay, err = lookForRelay(ctx, pool, vars)
+	return &o, err
+}
+
+// lookForRelay finds none in a schema of a version that knows of none.
+func lookForRelay(ctx context.Context, pool *pgxpool.Pool, vars map[string]string) (*RelaySeen, error) {
+	sql, err := psql.Render(files, "sql/overview_relay.sql", vars)
+	if err != nil {
+		return nil, fmt.Errorf("outbox: %w", err)
+	}
+	var r RelaySeen
+	err = pool.QueryRow(ctx, sql).Scan(&r.Host, &r.Since)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.Is(err, pgx.ErrNoRows), errors.As(err, &pgErr) && (pgErr.Code == "42P01" || pgErr.Code == "42501"):
+		return nil, nil
+	case err != nil:
+		return nil, fmt.Errorf("outbox: look for the relay: %w", err)
+	}
+	return &r, nil
 }

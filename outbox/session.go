@@ -163,6 +163,7 @@ func readHeader(v [][]byte, h *Header) (err error) {
 	if h.Snapshot, err = ParsePosition(string(v[0])); err != nil {
 		return err
 	}
+	h.MinNode = int(binary.BigEndian.Uint32(v[6]))
 	h.LastSeq = int64(binary.BigEndian.Uint64(v[1]))
 	h.Horizon = binary.BigEndian.Uint64(v[2])
 	h.Clock = readTime(v[7])

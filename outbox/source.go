@@ -54,9 +54,9 @@ type Session struct {
 	belfry    belfry
 	fast      *fetcher
 	// pooled: the connection does not keep our settings (connect).
-	pooled    bool
-	identity  string
-	schemaOID int64
+	pooled   bool
+	identity string
+	at       place
 	// decoders by table; made at first use, dropped when a load describes the table anew.
 	decoders []*rowjson.Decoder
 }
@@ -76,6 +76,23 @@ type place struct {
 // ErrSchema, ErrForeignCluster), and listens before it returns: nothing that
 // commits afterwards goes unheard.
 func (s *Source) Open(ctx context.Context) (*Session, error) {
+	session, err := s.OpenSilent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if err := session.hang(ctx, session.at.outbox); err != nil {
+		closeConn(session.conn)
+		return nil, err
+	}
+	return session, nil
+}
+
+// Hang puts up the bell of a session that was opened without.
+func (s *Session) Hang(ctx context.Context) error { return s.hang(ctx, s.at.outbox) }
+
+// OpenSilent is Open for a session without a bell: what commits is heard of in
+// another way, or at the next fetch.
+func (s *Source) OpenSilent(ctx context.Context) (*Session, error) {
 	conn, pooled, err := s.connect(ctx, "fetch")
 	if err != nil {
 		return nil, err
@@ -84,20 +101,16 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 		s.cfg.Logger.Info("the connection does not keep its settings (a pooler in front, or AfterConnect changes them): they are made in each transaction")
 	}
 	session := &Session{src: s, conn: conn, pooled: pooled, fast: newFetcher(conn, s.sql)}
-	var place place
+	var at place
 	err = session.within(ctx, func() (err error) {
-		place, session.installed, session.identity, err = s.admit(ctx, conn)
+		at, session.installed, session.identity, err = s.admit(ctx, conn)
 		return err
 	})
 	if err != nil {
 		closeConn(conn)
 		return nil, err
 	}
-	session.schemaOID = place.schema
-	if err := session.hang(ctx, place.outbox); err != nil {
-		closeConn(conn)
-		return nil, err
-	}
+	session.at = at
 	return session, nil
 }
 

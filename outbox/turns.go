@@ -49,4 +49,4 @@ func (f *fetch) turn(ctx context.Context) error {
 	return busy
 }
 
-func (f *fetch) slotClass() int32 { return int32(uint32(f.schemaOID)) }
+func (f *fetch) slotClass() int32 { return int32(uint32(f.at.schema)) }

@@ -239,8 +239,9 @@ func TestALoadThatHasSeenMoreThanItsAnchorIsProvedByTheNextEvent(t *testing.T) {
 // the server has one that was written after the load.
 func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
-		attest := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat()) }
-		attest() // nobody needs it
+		told := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat()) }
+		attest := func() { told(); time.Sleep(time.Second) } // until a fetch has shown that the server lives
+		attest()                                             // nobody needs it
 		r.set(func(db *fakeDB) { db.older = true })
 		r.write(emp, 1, "kept")
 		r.settle()
@@ -268,6 +269,18 @@ func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 		r.db.newHistory()
 		r.reconnects(7)
 		r.reconnects(8) // nor does the one that has proved another load
+		attest()
+		r.reconnects(8)
+		place = r.wal()
+		attest()
+		r.cutOff()
+		r.db.crash(place - 1) // takes the row that was kept
+		told()                // written after the crash, on a connection that the engine knows nothing of
+		r.cameBack()
+		r.heal()
+		if st := r.eng.Status(); st.Resyncs != 9 {
+			t.Errorf("%d resyncs, want 9: %+v", st.Resyncs, st.Loads)
+		}
 	})
 }
 

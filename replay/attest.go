@@ -10,6 +10,9 @@ import (
 // maxAttested is how many rows an engine remembers as proofs, the newest ones.
 const maxAttested = 4096
 
+// maxTold is how many of them may wait to become proofs.
+const maxTold = 16
+
 // attested are the proofs of what the anchor's transactions cannot prove: rows
 // that this node has written after a cut. What a server has kept of its log is a
 // beginning of it, so where such a row is still there, all that could be seen
@@ -19,6 +22,15 @@ type attested struct {
 	since uint64      // counts the cuts for which proofs were looked for
 	none  bool        // no proof is needed now
 	times []time.Time // by which the rows are known again, oldest first
+	// told are rows that prove something only if the session on which the cuts were
+	// read has outlived them: one that was written after a crash, on another
+	// connection, says nothing of what was there before.
+	told []told
+}
+
+type told struct {
+	at    time.Time
+	after uint64 // the ordinal of the earliest fetch that shows that the session lives
 }
 
 // Attesting begins an Attest: what it returns goes there, with a row that is
@@ -32,22 +44,54 @@ func (e *Engine) Attesting() uint64 {
 
 // Attest tells the engine of a row of its node's own, which carries the time
 // at, and was written and committed since Attesting returned since. Session.Beat
-// must bring the time of the row as it is when a session begins.
+// must bring the time of the row as it is when a session begins. The row counts once a
+// fetch has completed that began after the call, in the session that there was then.
 //
 // It matters where nothing was applied since a load that has seen more
 // transactions than the server can be asked for: on a quiet database a new
 // session would have to load everything again.
 func (e *Engine) Attest(since uint64, at time.Time) {
+	e.mu.Lock()
+	after := e.begun + 1
+	e.mu.Unlock()
 	a := &e.attested
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.none || since != a.since {
 		return
 	}
-	if len(a.times) == maxAttested {
-		a.times = slices.Delete(a.times, 0, 1)
+	if len(a.told) == maxTold {
+		a.told = slices.Delete(a.told, 0, 1)
 	}
-	a.times = append(a.times, at)
+	a.told = append(a.told, told{at, after})
+}
+
+// outlived makes proofs of the rows that were told of before a fetch of that ordinal
+// began, which has asked the server and is complete.
+func (a *attested) outlived(ordinal uint64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for len(a.told) > 0 && a.told[0].after <= ordinal {
+		if len(a.times) == maxAttested {
+			a.times = slices.Delete(a.times, 0, 1)
+		}
+		a.times = append(a.times, a.told[0].at)
+		a.told = a.told[1:]
+	}
+}
+
+// ended forgets the rows that no fetch of the session has outlived.
+func (a *attested) ended() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.told = nil
+}
+
+// waits reports whether a fetch is needed that asks the server.
+func (a *attested) waits() bool {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.told) > 0
 }
 
 // settle looks at the anchor after a cut: one of which not everything can be
@@ -57,9 +101,9 @@ func (a *attested) settle(anchor *anchor) {
 	defer a.mu.Unlock()
 	switch _, partial := anchor.all(); {
 	case partial == "":
-		a.none, a.times = true, nil
+		a.none, a.times, a.told = true, nil, nil
 	case anchor.cuts[len(anchor.cuts)-1].partial != "":
-		a.none, a.times = false, nil
+		a.none, a.times, a.told = false, nil, nil
 		a.since++
 	}
 }

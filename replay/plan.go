@@ -42,6 +42,7 @@ type plan struct {
 	warm      *warm        // the cut begins with the rows of a checkpoint
 	doubt     *resyncError // why the checkpoint's position is worthless: this load takes its place
 	rung      bool         // a ring came before the last attempt began
+	now       bool         // somebody waits for the attempt, or the server is to show that it is still the same
 	sharing   *sharing     // whom the cut is shared with, until they were told
 }
 
@@ -68,7 +69,7 @@ func (p *plan) load(table int, reason Reason, detail string) {
 
 // request puts the plan into the source's words.
 func (p *plan) request(from outbox.Position) outbox.Request {
-	req := outbox.Request{From: from, DrawXid: p.draw, Catalogue: p.catalogue}
+	req := outbox.Request{From: from, DrawXid: p.draw, Catalogue: p.catalogue, Now: p.now}
 	if p.full() {
 		req.From, req.MaxLoads = outbox.Position{}, p.maxLoads
 	}
@@ -93,7 +94,7 @@ func (e *Engine) begin(p *plan) {
 		p.load(table, Requested, "")
 	}
 	e.begun++
-	p.ordinal = e.begun
+	p.ordinal, p.now = e.begun, len(e.waiters) > 0 || e.attested.waits()
 	select {
 	case <-e.poke:
 	default:

@@ -37,6 +37,11 @@ func (l *loop) run(ctx context.Context) {
 			}
 			continue
 		}
+		if errors.Is(err, outbox.ErrMoved) && l.first == nil && l.failures == 0 {
+			l.log.Info("replay: the session is opened again", "reason", err)
+			l.failures++ // unless it gets to a fetch
+			continue
+		}
 		if l.first != nil {
 			l.fail(err)
 			l.first <- err
@@ -99,6 +104,7 @@ func (l *loop) session(ctx context.Context) error {
 		return l.failed("open", fmt.Errorf("%w: Open returned neither a session nor an error", ErrSource))
 	}
 	defer sess.Close()
+	l.e.attested.ended()
 	l.e.count(func(st *Status) { st.Sessions++; st.Bell, st.WhyBell = sess.Bell(), sess.WhyBell() })
 	if err := l.join(ctx, sess); err != nil {
 		return err

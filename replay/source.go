@@ -2,6 +2,7 @@ package replay
 
 import (
 	"context"
+	"log/slog"
 	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
@@ -17,6 +18,14 @@ type Source interface {
 	Open(ctx context.Context) (Session, error)
 }
 
+// Feed is another way to follow than to ask Postgres each time; only those
+// programs link one that name it: stream.Source.
+type Feed interface {
+	// Over makes a Source that follows the feed, and asks Postgres, through direct, for
+	// what it does not bring. The logger hears of switches between the two.
+	Over(direct *outbox.Source, log *slog.Logger) (Source, error)
+}
+
 // Session is one life of the connections to the log. Its methods are called
 // by one goroutine, and never again after one of them has failed, but for Close,
 // or where the failure was an *outbox.BusyError.
@@ -26,7 +35,7 @@ type Session interface {
 	Rings() <-chan struct{}
 	// Lost is closed when the bell's connection has ended.
 	Lost() <-chan struct{}
-	// Bell names the doorbell in use: "wal", "notify", "poll". It may change
+	// Bell names the doorbell in use: "wal", "notify", "poll", "stream". It may change
 	// while the session lives.
 	Bell() string
 	// WhyBell says why it is not a better one, "" where there is nothing to say.
@@ -40,7 +49,8 @@ type Session interface {
 	// Beat returns the time that the last row attested by this node (Engine.Attest)
 	// has on this server; zero: there is none.
 	Beat(ctx context.Context) (time.Time, error)
-	// Fetch brings one cut to the sink.
+	// Fetch brings one cut to the sink. An error that wraps outbox.ErrMoved says that
+	// nothing has failed and another session is to go on.
 	Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error
 	// Close ends the connections and waits for whatever the session runs.
 	Close()

@@ -35,6 +35,8 @@ type script struct {
 	noReread error        // what a fetch fails with that is to read rows by key
 	twice    bool         // bring what the position covers as well
 	during   func()       // runs after the snapshot of the next fetch was taken
+	relayed  bool         // fetches for which nobody waits bring what the last other one has brought
+	moved    int          // so many fetches say that another session is to go on
 
 	requests []outbox.Request
 	asked    [][]outbox.Anchor
@@ -55,7 +57,8 @@ type fakeSession struct {
 	db     *fakeDB
 	rings  chan struct{}
 	lost   chan struct{}
-	gone   bool // under db.mu
+	last   *outbox.Header // of a fetch that has asked the server; under db.mu
+	gone   bool           // under db.mu
 	busy   atomic.Bool
 	failed atomic.Bool
 	closed atomic.Bool
@@ -207,7 +210,13 @@ func (db *fakeDB) missing(anchors []outbox.Anchor) (missing []outbox.Anchor) {
 
 func (s *fakeSession) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
 	return s.call("Fetch", func() error {
+		if s.db.moves() {
+			return fmt.Errorf("the fake: %w", outbox.ErrMoved)
+		}
 		f := s.db.read(req)
+		if h, ok := s.relayed(f, &req); ok {
+			return sink.Begin(h)
+		}
 		if req.MaxLoads > 0 && s.db.busyFor() {
 			return fmt.Errorf("the fake: %w", &outbox.BusyError{Limit: req.MaxLoads, Holders: []string{"web-7"}})
 		}
@@ -220,6 +229,28 @@ func (s *fakeSession) Fetch(ctx context.Context, req outbox.Request, sink outbox
 		}
 		return f.bring(ctx, sink)
 	})
+}
+
+// relayed is the header of the last fetch that has asked the server, where that is to answer again.
+func (s *fakeSession) relayed(f *fakeFetch, req *outbox.Request) (*outbox.Header, bool) {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	if !s.db.relayed || req.Now || len(req.Reload)+len(req.Reread) > 0 || s.last == nil {
+		h := f.h
+		s.last = &h
+		return nil, false
+	}
+	h := *s.last
+	h.Relayed, h.Fingerprints, h.Newest = true, f.h.Fingerprints, nil
+	return &h, true
+}
+
+// moves reports whether another session is to go on.
+func (db *fakeDB) moves() bool {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.moved--
+	return db.moved >= 0
 }
 
 // busyFor reports whether the load finds no turn.

@@ -137,7 +137,7 @@ type Status struct {
 	HandedOutSeq int64         // the highest number handed out, as of the last fetch
 	LastFetch    time.Time     // when the last completed fetch began: the state holds whatever was committed by then
 	Staleness    time.Duration // time since LastFetch; 0 before the first load is complete
-	Bell         string        // the doorbell of the last session: "wal", "notify", "poll"
+	Bell         string        // the doorbell of the last session: "wal", "notify", "poll", "stream"
 	WhyBell      string        // why it is not a better one; "" where there is nothing to say
 
 	Gaps       GapStats

@@ -17,7 +17,7 @@ import (
 // oldest node that can read it. A node of version n runs on any schema
 // whose min_node is at most n: in a rolling deploy the schema goes first.
 const (
-	Version = 2
+	Version = 3
 	MinNode = 1
 )
 

@@ -1,7 +1,9 @@
 package triggers_test
 
 import (
+	"bytes"
 	"context"
+	"errors"
 	"strings"
 	"testing"
 	"time"
@@ -177,5 +179,65 @@ func TestReaderAndTrimmerNeedExactlyTheirGrants(t *testing.T) {
 	}
 	if _, err := triggers.Grants(triggers.Options{}, "king", "x"); err == nil {
 		t.Error("grants for a king")
+	}
+}
+
+func TestARelaysKeyIsForNodesAndRelaysOnly(t *testing.T) {
+	r := newRig(t, "create table a (id int primary key, v text)", "public.a")
+	open := func(kind string) *outbox.Session {
+		role := r.Role(t)
+		sql, err := triggers.Grants(triggers.Options{}, kind, role.Name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Exec(t, sql)
+		src, err := outbox.NewSource(outbox.Config{Pool: r.PoolAs(t, role)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		s, err := src.Open(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(s.Close)
+		return s
+	}
+	relay, reader := open("relay"), open("reader")
+	run, err := relay.Lead(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := open("relay").Lead(t.Context()); !errors.Is(err, outbox.ErrLed) {
+		t.Errorf("a second relay: %v", err)
+	}
+	if key, err := reader.Prove(t.Context(), run.ID); err != nil || !bytes.Equal(key, run.Key) {
+		t.Errorf("a node reads %d bytes of a key, %v", len(key), err)
+	}
+	if _, err := reader.Prove(t.Context(), run.ID+1); !errors.Is(err, outbox.ErrRun) {
+		t.Errorf("a run that is not there: %v", err)
+	}
+	app := r.Role(t)
+	if err := tries(t, r.PoolAs(t, app), "select key from lockstep.relays"); !strings.Contains(err, "permission denied") {
+		t.Errorf("an application reads the key: %q", err)
+	}
+	if err := relay.Fetch(t.Context(), outbox.Request{}, &countingSink{}); err != nil {
+		t.Errorf("a relay fetches: %v", err)
+	}
+	relay.Close()
+	tick := time.NewTicker(10 * time.Millisecond) // the server ends the connection in its own time
+	defer tick.Stop()
+	for {
+		_, err := reader.Prove(t.Context(), run.ID)
+		if errors.Is(err, outbox.ErrRun) {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		select {
+		case <-tick.C:
+		case <-t.Context().Done():
+			t.Fatal("the run is never over")
+		}
 	}
 }

@@ -85,6 +85,9 @@ func sayOverview(out io.Writer, v *outbox.Overview) {
 	if v.LogKept > 0 {
 		fmt.Fprintf(out, "nodes that read the server's log keep %s of it\n", human.Bytes(v.LogKept))
 	}
+	if v.Relay != nil {
+		fmt.Fprintf(out, "a relay leads on %s since %s\n", cmp.Or(v.Relay.Host, "?"), v.Relay.Since.Local().Format(time.DateTime))
+	}
 	if len(v.Nodes) == 0 {
 		fmt.Fprintln(out, "no node has registered")
 		return

@@ -47,6 +47,7 @@ func serveCommand(o *options) *cobra.Command {
 	var cfg lockstep.Config
 	var bell string
 	var who access
+	var from sourceFlags
 	var pages serve.Options
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -67,6 +68,13 @@ func serveCommand(o *options) *cobra.Command {
 			}
 			if err := checkpointFlags(cmd, cfg); err != nil {
 				return err
+			}
+			feed, err := from.feed(cmd)
+			if err != nil {
+				return err
+			}
+			if feed != nil {
+				cfg.Source = *feed
 			}
 			log := logger()
 			slog.SetDefault(log)
@@ -104,6 +112,7 @@ func serveCommand(o *options) *cobra.Command {
 	f := cmd.Flags()
 	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
 	who.flags(cmd)
+	from.flags(cmd)
 	f.BoolVar(&pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
 	f.IntVar(&pages.MaxStreams, "max-streams", 100, "how many streams of changes there may be")
 	f.IntVar(&pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")

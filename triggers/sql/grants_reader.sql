@@ -6,4 +6,5 @@
 grant usage on schema :"schema" to :"role";
 grant select on :"schema".outbox, :"schema".tables, :"schema".horizon, :"schema".meta, :"schema".nodes to :"role";
 grant select on sequence :"schema".outbox_seq_seq to :"role";
+grant select on :"schema".relays to :"role"; -- the key of what a relay publishes
 grant insert, update on :"schema".nodes to :"role";

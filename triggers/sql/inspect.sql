@@ -86,8 +86,8 @@ where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture
   and (r.rolname <> $1 or r.rolsuper or r.rolcanlogin)
 union all
 select '', 'unguarded', 'table ' || :'schema_quoted' || '.' || o.name || ' takes in what replication brings', 'lockstep install'
-from unnest('{outbox,tables,nodes,horizon,meta}'::text[]) o(name)
-where not exists (select from pg_catalog.pg_trigger g where g.tgrelid = (:'schema_quoted' || '.' || o.name)::regclass
+from unnest('{outbox,tables,nodes,horizon,meta,relays}'::text[]) o(name)
+where not exists (select from pg_catalog.pg_trigger g where g.tgrelid = pg_catalog.to_regclass(:'schema_quoted' || '.' || o.name)
                   and g.tgname = 'lockstep_foreign' and g.tgenabled = 'R')
 union all
 select '', 'another cluster', 'the outbox was made in cluster ' || m.system_identifier || ' and this is ' || c.system_identifier,

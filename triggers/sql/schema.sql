@@ -94,6 +94,16 @@ create table if not exists :"schema".meta (
   bell              text not null check (bell in ('notify', 'wal', 'off'))
 );
 
+-- The relay that leads (lockstep relay): the number by which its connection is known, as an
+-- advisory lock that it holds, and the key of the messages that it publishes. Nobody but
+-- nodes and relays may read it.
+create table if not exists :"schema".relays (
+  run  bigint primary key,
+  key  bytea not null,
+  host text not null default '',
+  at   timestamptz not null default pg_catalog.clock_timestamp()
+);
+
 -- What earlier versions lack. ALTER TABLE stops writers: not where all is as it should be.
 select set_config('lockstep.install_schema', :'schema', true);
 do $do$

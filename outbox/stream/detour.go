@@ -1,0 +1,78 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// detour follows Postgres while the stream is away.
+type detour struct {
+	*outbox.Session
+	src   *source
+	feed  *feed // nil: the stream cannot be tried
+	why   string
+	tried time.Time
+	p     prover
+	last  part // that came, believed or not
+}
+
+// Fetch implements replay.Session. Between two fetches it tries the stream.
+func (d *detour) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
+	if d.feed != nil && time.Since(d.tried) >= d.src.Return && !req.Now && req.Snapshot == "" && !req.From.IsZero() {
+		d.tried = time.Now()
+		flows, err := d.flows(ctx)
+		if err != nil {
+			return err
+		}
+		if flows {
+			d.src.away = ""
+			return fmt.Errorf("stream: %w: the stream is back", outbox.ErrMoved)
+		}
+	}
+	d.src.Counters.Asked.Add(1)
+	return d.Session.Fetch(ctx, req, sink)
+}
+
+// flows reports whether batches come of a run that is there: one after the other, since the
+// first is the last of the stream, and may be old.
+func (d *detour) flows(ctx context.Context) (bool, error) {
+	messages, _ := d.feed.take()
+	fresh := false
+	for _, message := range messages {
+		m, err := open(message)
+		if err != nil {
+			continue
+		}
+		fresh = fresh || m.run == d.last.run && m.number > d.last.number
+		d.last = part{run: m.run, number: m.number}
+	}
+	if !fresh {
+		return false, nil
+	}
+	run, err := d.p.find(ctx, d.Session, messages)
+	if err != nil && !errors.Is(err, outbox.ErrRun) {
+		return false, err
+	}
+	return run != nil, nil
+}
+
+// WhyBell implements replay.Session.
+func (d *detour) WhyBell() string {
+	why := "not on the stream: " + d.why
+	if bell := d.Session.WhyBell(); bell != "" {
+		why += "; " + bell
+	}
+	return why
+}
+
+// Close implements replay.Session.
+func (d *detour) Close() {
+	if d.feed != nil {
+		d.feed.close()
+	}
+	d.Session.Close()
+}

@@ -1,0 +1,156 @@
+package stream
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// receive takes what has come over the stream. An error ends the session.
+func (s *session) receive(ctx context.Context, now time.Time) error {
+	if s.covered.IsZero() {
+		return nil // what has come may be needed after the first fetch
+	}
+	messages, lost := s.feed.take()
+	if lost {
+		s.missed()
+	}
+	for _, m := range messages {
+		s.message(m, now)
+	}
+	if s.other != nil {
+		if err := s.change(ctx); err != nil {
+			return err
+		}
+	}
+	if quiet := now.Sub(s.heard); quiet > s.src.Away {
+		s.src.away = fmt.Sprintf("no batch for %s: %s", quiet.Round(100*time.Millisecond), s.feed.why())
+		s.src.Counters.Away.Add(1)
+		return fmt.Errorf("stream: %w: %s", outbox.ErrMoved, s.src.away)
+	}
+	return nil
+}
+
+// change ends the session if another run, of which messages have come, is there.
+// Its lock is on one server with ours or ours is over: either way its batches are not to
+// be put together with ours, and the next session begins with the anchors.
+func (s *session) change(ctx context.Context) error {
+	other, now := *s.other, time.Now()
+	s.other = nil
+	if now.Sub(s.proved) < proveAgain { // a forger must not make nodes ask
+		s.src.Counters.Foreign.Add(1)
+		return nil
+	}
+	s.proved = now
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	run, err := s.others.prove(ctx, s.direct, other)
+	switch {
+	case err != nil:
+		return err
+	case run != nil:
+		return fmt.Errorf("stream: %w: another relay leads", outbox.ErrMoved)
+	}
+	return nil
+}
+
+// message takes one message.
+func (s *session) message(m []byte, now time.Time) {
+	p, err := open(m)
+	switch {
+	case err != nil:
+		s.forged(err)
+		return
+	case p.run != s.run.ID:
+		s.other = &p
+		return
+	}
+	if err := p.verify(s.run.Key); err != nil {
+		s.forged(err)
+		return
+	}
+	data, lost := s.join.add(p)
+	if lost {
+		s.src.Counters.Gaps.Add(1) // the batches after it begin too late
+	}
+	if data == nil {
+		return
+	}
+	b, err := parseBatch(data)
+	if err != nil || b.identity != s.identity {
+		s.src.Logger.Warn("a batch cannot be read, asking Postgres", "error", err, "of", b)
+		s.missed()
+		return
+	}
+	s.place(b, len(data), now)
+}
+
+func (s *session) forged(err error) {
+	if n := s.src.Counters.Forged.Add(1); n&(n-1) == 0 { // the 1st, 2nd, 4th ...
+		s.src.Logger.Warn("a message was dropped", "subject", s.src.subject(), "error", err, "dropped", n)
+	}
+}
+
+// missed notes that something is missing, and lets go of what came after ahead.
+func (s *session) missed() {
+	s.gap = true
+	s.src.Counters.Gaps.Add(1)
+}
+
+// place puts a batch where it belongs (invariant 1).
+func (s *session) place(b *batch, size int, now time.Time) {
+	began, ok := s.clock.ours(b, now)
+	if !ok || now.Sub(began) < s.src.Away { // a relay that hangs is not heard
+		s.heard = now
+	}
+	switch {
+	case !b.to.Includes(s.ahead):
+		s.src.Counters.Passed.Add(1)
+		return
+	case s.gap: // what comes next is a part of what Postgres is asked for
+		return
+	case !ok: // a clock was set, or it is time to compare them again
+		s.gap = true
+		return
+	case b.minNode > outbox.NodeVersion: // Postgres says what is to be done
+		s.gap = true
+		return
+	case s.ahead.Includes(b.to): // the same
+	case !s.ahead.Includes(b.from), s.bytes+size > s.src.MaxCut:
+		s.missed()
+		return
+	default:
+		for _, ev := range b.events {
+			if !s.ahead.Covers(ev.Xid) {
+				s.pending = append(s.pending, ev)
+			}
+		}
+		s.bytes += size
+		s.ahead = b.to
+	}
+	s.src.Counters.Batches.Add(1)
+	s.head(b, began, now)
+}
+
+// head takes the header of a batch whose snapshot is ahead.
+func (s *session) head(b *batch, began, now time.Time) {
+	h := &s.header
+	h.Snapshot, h.History, h.Horizon = b.to, b.history, b.horizon
+	if began.After(h.Began) {
+		h.Began, h.Clock = began, b.clock
+	}
+	// A number that is known and not of this batch was not handed out when the id was drawn, as far as
+	// anybody knows: such an id is no evidence.
+	if b.lastSeq >= h.LastSeq {
+		h.LastSeq = b.lastSeq
+		if b.drawn != 0 {
+			h.Drawn = b.drawn
+		}
+	}
+	if b.prints != nil {
+		s.prints, s.printed = b.prints, now
+	}
+}

@@ -1,0 +1,285 @@
+package stream
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/outbox"
+)
+
+// session follows one run of a relay: what one connection, in one life of the
+// server, has read. All but the feed belongs to the engine's goroutine.
+//
+// Invariants:
+//
+//  1. covered is a snapshot of the life of the server in which the run's connection was
+//     made, and whoever drives the session has been given every event up to it. Snapshots of
+//     one life are totally ordered, so a batch that begins within covered and ends
+//     beyond it brings all that is missing until its end. Anything else is passed by,
+//     or is a gap, which a fetch from Postgres covers.
+//  2. Postgres is asked only on a connection that has seen the lock of the run: it is in that life.
+//  3. A header's Began is no later than its snapshot.
+type session struct {
+	src      *source
+	feed     *feed
+	run      outbox.Run
+	identity string
+
+	direct *outbox.Session // decodes, also when its connection is closed
+	open   bool
+	used   time.Time // when the connection last was
+
+	join    joiner
+	others  prover
+	covered outbox.Position // zero: nothing was fetched yet
+	ahead   outbox.Position // where pending leads: covered, if there is none
+	pending []outbox.Event
+	bytes   int
+	header  outbox.Header // of the snapshot that ahead is
+	gap     bool          // something is missing between ahead and what has come
+	highest uint64        // transaction of which an event was given with the last answer
+	heard   time.Time     // when a batch last came that led on
+	clock   clock
+	prints  map[uint32]string
+	printed time.Time // when prints last came
+	drawing time.Time // since when a transaction id is asked for in vain
+	other   *part     // of another run
+	proved  time.Time // when one was last asked for
+}
+
+func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
+	now := time.Now()
+	return &session{
+		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now,
+		join: joiner{max: src.MaxCut}, others: prover{counters: src.Counters},
+	}
+}
+
+// Rings implements replay.Session.
+func (s *session) Rings() <-chan struct{} { return s.feed.rings }
+
+// Lost implements replay.Session. What ends a session is found out by Fetch.
+func (s *session) Lost() <-chan struct{} { return nil }
+
+// Bell implements replay.Session.
+func (s *session) Bell() string { return "stream" }
+
+// WhyBell implements replay.Session.
+func (s *session) WhyBell() string { return "" }
+
+// Identity implements replay.Session.
+func (s *session) Identity() string { return s.identity }
+
+// Missing implements replay.Session.
+func (s *session) Missing(ctx context.Context, anchors []outbox.Anchor) ([]outbox.Anchor, error) {
+	if err := s.connect(ctx); err != nil {
+		return nil, err
+	}
+	return s.direct.Missing(ctx, anchors)
+}
+
+// Beat implements replay.Session.
+func (s *session) Beat(ctx context.Context) (time.Time, error) {
+	if err := s.connect(ctx); err != nil {
+		return time.Time{}, err
+	}
+	return s.direct.Beat(ctx)
+}
+
+// Close implements replay.Session.
+func (s *session) Close() {
+	s.feed.close()
+	s.disconnect()
+}
+
+func (s *session) disconnect() {
+	if s.open {
+		s.direct.Close()
+		s.open = false
+	}
+}
+
+// connect makes the connection to Postgres anew if it was closed (invariant 2).
+func (s *session) connect(ctx context.Context) error {
+	s.used = time.Now()
+	if s.open {
+		return nil
+	}
+	direct, err := s.src.direct.OpenSilent(ctx)
+	if err != nil {
+		return err
+	}
+	key, err := direct.Prove(ctx, s.run.ID)
+	if err == nil && (!bytes.Equal(key, s.run.Key) || direct.Identity() != s.identity) {
+		err = outbox.ErrRun
+	}
+	if err != nil {
+		direct.Close()
+		if errors.Is(err, outbox.ErrRun) {
+			return fmt.Errorf("stream: %w: the run of the relay is over: %w", outbox.ErrMoved, err)
+		}
+		return err
+	}
+	s.direct, s.open = direct, true
+	return nil
+}
+
+// Fetch implements replay.Session: from memory where what came over the stream
+// answers the request, else from Postgres.
+func (s *session) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
+	now := time.Now()
+	if req.Snapshot == "" { // what comes may be newer than a snapshot that was taken before
+		if err := s.receive(ctx, now); err != nil {
+			return err
+		}
+	}
+	if s.mustAsk(&req, now) {
+		return s.ask(ctx, req, sink)
+	}
+	if s.open && now.Sub(s.used) > s.src.Idle {
+		s.disconnect()
+	}
+	return s.hand(&req, sink)
+}
+
+// mustAsk says whether only Postgres can answer.
+func (s *session) mustAsk(req *outbox.Request, now time.Time) bool {
+	switch {
+	case s.covered.IsZero(), s.clock.t0.IsZero(), s.gap, req.Now, req.From.IsZero(), req.Snapshot != "", len(req.Reload)+len(req.Reread) > 0:
+		return true
+	case s.highest != 0 && !req.From.Covers(s.highest): // the last answer was not taken
+		return true
+	case req.Catalogue && !s.knowsCatalogue(now):
+		return true
+	}
+	if !req.DrawXid || s.header.Drawn != 0 {
+		return false
+	}
+	if s.drawing.IsZero() {
+		s.drawing = now
+	}
+	return now.Sub(s.drawing) > drawWithin
+}
+
+const (
+	// drawWithin is how long a transaction id that is asked for may take to come
+	// over the stream. A relay draws one only where it sees a gap of its own.
+	drawWithin = time.Second
+	// printsLast is how long fingerprints are relied upon.
+	printsLast = 15 * time.Second
+)
+
+func (s *session) knowsCatalogue(now time.Time) bool {
+	if s.prints == nil || now.Sub(s.printed) > printsLast {
+		return false
+	}
+	return !slices.ContainsFunc(s.direct.Relations(), func(oid uint32) bool {
+		_, known := s.prints[oid]
+		return !known
+	})
+}
+
+// hand answers from memory. Where nothing has come that is the last header again.
+func (s *session) hand(req *outbox.Request, sink outbox.Sink) error {
+	h := s.header
+	h.Relayed = true
+	if req.Catalogue {
+		for _, oid := range s.direct.Relations() {
+			h.Fingerprints = append(h.Fingerprints, s.prints[oid])
+		}
+	}
+	events := s.pending
+	slices.SortFunc(events, func(a, b outbox.Event) int { return cmp.Compare(a.Seq, b.Seq) })
+	s.highest = 0
+	for i := range events {
+		if !req.From.Covers(events[i].Xid) {
+			s.highest = max(s.highest, events[i].Xid)
+		}
+	}
+	s.covered, s.pending, s.bytes = s.ahead, nil, 0
+	if h.Drawn != 0 {
+		s.header.Drawn, s.drawing = 0, time.Time{}
+	}
+	return s.direct.Hand(&h, events, sink)
+}
+
+// ask fetches from Postgres.
+func (s *session) ask(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
+	if err := s.connect(ctx); err != nil {
+		return err
+	}
+	s.src.Counters.Asked.Add(1)
+	req.DrawXid = req.DrawXid || !s.drawing.IsZero()
+	w := &watch{Sink: sink, s: s, loads: len(req.Reload)+len(req.Reread) > 0 || req.From.IsZero(), shared: req.Snapshot != "", from: req.From}
+	err := s.direct.Fetch(ctx, req, w)
+	s.used = time.Now()
+	if err != nil {
+		return err
+	}
+	s.settle(w)
+	return nil
+}
+
+// settle makes what was fetched from Postgres the state of the session.
+func (s *session) settle(w *watch) {
+	h := w.header
+	h.Newest, h.HighestXid, h.Older, h.Fingerprints, h.Drawn = nil, 0, false, nil, 0
+	h.LastSeq = max(h.LastSeq, s.header.LastSeq)
+	if w.shared {
+		h.Began, h.Clock = s.header.Began, s.header.Clock
+	}
+	s.header, s.covered, s.ahead, s.pending, s.bytes, s.gap, s.highest = h, h.Snapshot, h.Snapshot, nil, 0, false, w.highest
+	if w.header.Drawn != 0 {
+		s.drawing = time.Time{}
+	}
+	if !w.loads && !w.shared { // locks may have been waited for
+		s.clock.measured(h.Began, h.Clock, w.headed)
+	}
+	if w.header.Fingerprints != nil {
+		if s.prints == nil {
+			s.prints = make(map[uint32]string)
+		}
+		for i, oid := range s.direct.Relations() {
+			s.prints[oid] = w.header.Fingerprints[i]
+		}
+		delete(s.prints, 0)
+		s.printed = w.headed
+	}
+}
+
+// watch is the sink of a fetch from Postgres; it keeps what the session must know of it.
+type watch struct {
+	outbox.Sink
+	s       *session
+	loads   bool
+	shared  bool // the snapshot was taken before the fetch
+	from    outbox.Position
+	header  outbox.Header
+	headed  time.Time
+	highest uint64
+}
+
+// Begin implements outbox.Sink.
+func (w *watch) Begin(h *outbox.Header) error {
+	w.headed, w.header = time.Now(), *h
+	w.header.Fingerprints = slices.Clone(h.Fingerprints)
+	if !h.Snapshot.Includes(w.s.ahead) {
+		return fmt.Errorf("stream: %w: snapshot %v of the server does not include %v of the stream", outbox.ErrMoved, h.Snapshot, w.s.ahead)
+	}
+	return w.Sink.Begin(h)
+}
+
+// Event implements outbox.Sink.
+func (w *watch) Event(table int, ev *outbox.Event, row pgx.CollectableRow) error {
+	if !w.from.IsZero() && !w.from.Covers(ev.Xid) {
+		w.highest = max(w.highest, ev.Xid)
+	}
+	return w.Sink.Event(table, ev, row)
+}

@@ -1,0 +1,245 @@
+package stream
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+
+	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/replay"
+)
+
+// Source follows a stream that a Relay fills, and asks Postgres for what the stream
+// cannot answer: the value of lockstep.Config.Source. The zero value of every field but
+// URL means its default.
+type Source struct {
+	// URL names the NATS servers, as nats.Connect takes it.
+	URL string
+	// Options are for nats.Connect: TLS, credentials, user. Default: none.
+	Options []nats.Option
+	// Stream is the name of the stream. Default "lockstep".
+	Stream string
+	// Away is for how long nothing may come before the node follows Postgres
+	// directly; at its start it does so at once. Default 5 s.
+	Away time.Duration
+	// Return is how often a node that follows Postgres directly tries the stream
+	// again. Default 2 s.
+	Return time.Duration
+	// Idle is how long a connection to Postgres that is not used stays open. Default 15 s.
+	Idle time.Duration
+	// MaxCut is the largest batch, in bytes, that is put together; larger ones are
+	// read from Postgres. Default 64 MiB.
+	MaxCut int
+	// Counters, where set, are counted up. Default: nobody counts.
+	Counters *Counters
+	// Logger hears of switches between the stream and Postgres. Default: that of the node.
+	Logger *slog.Logger
+}
+
+// Counters tell what a node has done with what came over the stream.
+type Counters struct {
+	Batches atomic.Uint64 // taken
+	Passed  atomic.Uint64 // batches passed by: what they bring was here
+	Gaps    atomic.Uint64 // batches that began after what was here, and messages lost on the way
+	Forged  atomic.Uint64 // messages whose MAC was wrong, or that were none
+	Foreign atomic.Uint64 // messages of runs that are not followed
+	Asked   atomic.Uint64 // fetches from Postgres
+	Away    atomic.Uint64 // switches from the stream to Postgres
+}
+
+var _ replay.Feed = Source{}
+
+func (s Source) withDefaults(log *slog.Logger) Source {
+	s.Stream = cmp.Or(s.Stream, defaultStream)
+	s.Away = cmp.Or(s.Away, 5*time.Second)
+	s.Return = cmp.Or(s.Return, 2*time.Second)
+	s.Idle = cmp.Or(s.Idle, 15*time.Second)
+	s.MaxCut = cmp.Or(s.MaxCut, defaultMaxCut)
+	if s.Counters == nil {
+		s.Counters = new(Counters)
+	}
+	if s.Logger == nil {
+		s.Logger = log
+	}
+	return s
+}
+
+const (
+	defaultStream = "lockstep"
+	defaultMaxCut = 64 << 20
+)
+
+func (s Source) subject() string { return subject(s.Stream) }
+
+// subject is that of the messages of a stream.
+func subject(stream string) string { return stream + ".cuts" }
+
+// Over implements replay.Feed.
+func (s Source) Over(direct *outbox.Source, log *slog.Logger) (replay.Source, error) {
+	if s.URL == "" {
+		return nil, errors.New("stream: Source.URL is empty")
+	}
+	if s.Away < 0 || s.Return < 0 || s.Idle < 0 || s.MaxCut < 0 {
+		return nil, errors.New("stream: Source: Away, Return, Idle and MaxCut must not be negative")
+	}
+	return &source{Source: s.withDefaults(log), direct: direct}, nil
+}
+
+// source opens sessions on the stream, and on Postgres while the stream is away.
+type source struct {
+	Source
+	direct *outbox.Source
+	away   string // why the next session follows Postgres; "": it tries the stream
+}
+
+// firstWait is how long a new session waits for a message of a run that is there. The
+// last one of the stream comes at once, and a relay publishes every beat.
+const firstWait = time.Second
+
+// Open implements replay.Source.
+func (s *source) Open(ctx context.Context) (replay.Session, error) {
+	if s.away == "" {
+		session, err := s.onStream(ctx)
+		switch {
+		case err == nil:
+			s.Logger.Info("following the stream", "stream", s.Stream)
+			return session, nil
+		case !errors.Is(err, errAway):
+			return nil, err
+		}
+		s.away = err.Error()
+		s.Counters.Away.Add(1)
+	}
+	s.Logger.Warn("following Postgres directly", "reason", s.away)
+	return s.onPostgres(ctx)
+}
+
+// errAway means that there is no stream to follow, and why.
+var errAway = errors.New("the stream is away")
+
+func away(err error) error { return fmt.Errorf("%w: %w", errAway, err) }
+
+// onStream opens a session on the stream, if there is a run on it that is there.
+func (s *source) onStream(ctx context.Context) (*session, error) {
+	direct, err := s.direct.OpenSilent(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFeed(s.Source)
+	if err != nil {
+		direct.Close()
+		return nil, away(err)
+	}
+	p := prover{counters: s.Counters}
+	timer := time.NewTimer(firstWait)
+	defer timer.Stop()
+	for {
+		select {
+		case <-f.rings:
+			messages, _ := f.take()
+			run, err := p.find(ctx, direct, messages)
+			if err == nil && run != nil {
+				f.ring() // for whatever comes after the fetch that is the first
+				return newSession(s, direct, f, *run), nil
+			}
+			if err != nil && !errors.Is(err, outbox.ErrRun) {
+				f.close()
+				direct.Close()
+				return nil, err
+			}
+			continue
+		case <-timer.C:
+			err = p.why(f)
+		case <-ctx.Done():
+			err = context.Cause(ctx)
+		}
+		f.close()
+		direct.Close()
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("stream: open: %w", err)
+		}
+		return nil, away(err)
+	}
+}
+
+// onPostgres opens a session that follows Postgres and looks out for the stream.
+func (s *source) onPostgres(ctx context.Context) (replay.Session, error) {
+	direct, err := s.direct.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	f, err := newFeed(s.Source)
+	if err != nil { // the options are no good: it stays so
+		return &detour{Session: direct, src: s, why: s.away}, nil
+	}
+	return &detour{Session: direct, src: s, feed: f, why: s.away, tried: time.Now(), p: prover{counters: s.Counters}}, nil
+}
+
+// prover finds out which of the runs that messages name are there.
+type prover struct {
+	counters *Counters
+	dead     map[int64]time.Time // runs that were not there, and when that was asked
+	err      error               // of the last that was not
+}
+
+// find returns the run of the last message whose run is there and whose MAC is right.
+func (p *prover) find(ctx context.Context, direct *outbox.Session, messages [][]byte) (*outbox.Run, error) {
+	for i := len(messages) - 1; i >= 0; i-- {
+		m, err := open(messages[i])
+		if err != nil {
+			p.counters.Forged.Add(1)
+			continue
+		}
+		run, err := p.prove(ctx, direct, m)
+		if err != nil || run != nil {
+			return run, err
+		}
+	}
+	return nil, nil
+}
+
+// proveAgain is how soon a run that was not there is asked for again: a forger must
+// not make nodes ask.
+const proveAgain = time.Second
+
+// prove asks for one run. It returns nil where that is not there, or the message not its.
+func (p *prover) prove(ctx context.Context, direct *outbox.Session, m part) (*outbox.Run, error) {
+	now := time.Now()
+	if at, asked := p.dead[m.run]; asked && now.Sub(at) < proveAgain {
+		p.counters.Foreign.Add(1)
+		return nil, nil
+	}
+	if len(p.dead) > 64 {
+		clear(p.dead)
+	}
+	key, err := direct.Prove(ctx, m.run)
+	switch {
+	case errors.Is(err, outbox.ErrRun):
+		if p.dead == nil {
+			p.dead = make(map[int64]time.Time)
+		}
+		p.dead[m.run], p.err = now, err
+		p.counters.Foreign.Add(1)
+		return nil, nil
+	case err != nil:
+		return nil, err
+	}
+	if err := m.verify(key); err != nil {
+		p.counters.Forged.Add(1)
+		return nil, nil
+	}
+	return &outbox.Run{ID: m.run, Key: key}, nil
+}
+
+func (p *prover) why(f *feed) error {
+	if p.err != nil {
+		return p.err
+	}
+	return errors.New(f.why())
+}
