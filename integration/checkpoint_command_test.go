@@ -3,6 +3,7 @@ package integration
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -174,7 +175,7 @@ func TestTheCommandFindsRowsByKeysOfEveryKind(t *testing.T) {
 		}
 	})
 	declare := func() *lockstep.Table[string, keyed] {
-		return lockstep.NewTable("public.keyed", func(r keyed) string { return fmt.Sprint(r.N, r.D, r.M, r.B.Bytes[:]) })
+		return lockstep.NewTable("public.keyed", func(r keyed) string { return fmt.Sprint(r.N, r.D, r.M, hex.EncodeToString(r.B.Bytes[:])) })
 	}
 	c := newCommand(t, db)
 	k.stop(k.start(declare()))

@@ -26,6 +26,7 @@ var some = flag.String("parts", names(), "the parts to run")
 // Each part runs, and what they write can be read: by programs and by people.
 func TestPartsRunAndArePublished(t *testing.T) {
 	dir := t.TempDir()
+	*retentionFor, *retentionKeep, *retentionEvery = 3*time.Second, time.Second, 200*time.Millisecond
 	b := &bench{print: t.Output(), scale: tiny}
 	if err := b.all(t.Context(), strings.Split(*some, ","), dir); err != nil {
 		t.Fatal(err)
