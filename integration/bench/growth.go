@@ -144,10 +144,11 @@ func enough(all []figure) string {
 			number(n), number(r), number(at[enoughName(r, "fetches' share")]), number(at[enoughName(r, "sent")]/1e6), number(2*n))
 	}
 	return text + `
-Each node asks for itself: cost is nodes times (fetches + events). Up to some hundred commits a second the fetches
-are what costs, one or two for a commit and at most 250 a second for a node; beyond that it is the events, of which every
-node gets each. Connections end sooner where max_connections is low: a node has two. Nothing else grows with
-nodes: writers do not wait for them, and the outbox is written once. A fleet beyond this needs something between it and Postgres.
+Each node asks for itself: the cost is nodes times (fetches + events); the shares above say which of the two prevails at a
+rate. A node makes one or two fetches for a commit, and at most 250 a second, so that at high rates events are
+what still grows. Connections end sooner where max_connections is low: a node has two. Nothing else grows with
+nodes: writers do not wait for them, and the outbox is written once. A fleet beyond this follows a relay (lockstep relay), which is
+one node to Postgres.
 `
 }
 

@@ -1,6 +1,7 @@
 package serve
 
 import (
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -10,17 +11,17 @@ import (
 func TestACutIdlesFromWhenItsLastReaderHasEnded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const idle = 30 * time.Second
-		var ended bool
+		var ended atomic.Bool
 		h := &heldCut{until: time.Now().Add(cutLife)}
-		h.idle = time.AfterFunc(idle, func() { ended = true })
+		h.idle = time.AfterFunc(idle, func() { ended.Store(true) })
 		slow := h.read()
 		h.read()(idle)
 		after := func(d time.Duration, want bool) {
 			t.Helper()
 			time.Sleep(d)
 			synctest.Wait()
-			if ended != want {
-				t.Fatalf("%s before the hour: ended %t, want %t", time.Until(h.until), ended, want)
+			if ended.Load() != want {
+				t.Fatalf("%s before the hour: ended %t, want %t", time.Until(h.until), ended.Load(), want)
 			}
 		}
 		after(2*idle, false)
