@@ -31,6 +31,10 @@ func TestNoSuperuserIsNeededToInstall(t *testing.T) {
 	if found, err := triggers.Inspect(t.Context(), pool, o); err != nil || len(found) > 0 {
 		t.Errorf("%+v, %v", found, err)
 	}
+	// All of the functions: else the next one to install, another member of that role, could not replace them.
+	if others := r.list(t, "select proname from pg_proc where pronamespace = 'lockstep'::regnamespace and proowner <> '"+o.Owner+"'::regrole"); len(others) > 0 {
+		t.Errorf("functions of somebody else's: %q", others)
+	}
 	if err := triggers.NewHistory(t.Context(), pool, o); err != nil {
 		t.Error(err)
 	}

@@ -11,6 +11,7 @@ alter function :"schema".wiped() owner to :"owner";
 alter function :"schema".note_lost() owner to :"owner";
 alter function :"schema".lead_sql() owner to :"owner";
 alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
+alter aggregate :"schema".digest(bigint) owner to :"owner";
 alter function :"schema".rekeyed_sql(oid) owner to :"owner";
 alter function :"schema".write_reload(oid) owner to :"owner";
 alter function :"schema".capture() owner to :"owner";
