@@ -8,6 +8,7 @@ import (
 
 	"github.com/google/uuid"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -32,7 +33,7 @@ type loop struct {
 	quickUntil time.Time
 	catalogue  time.Time // when the catalogue is to be compared again
 	lastDraw   time.Time
-	pace       pace
+	pace       pause.Pace
 
 	began    time.Time // the fetch of the last cut; zero: none was published
 	identity string    // of the database that the position belongs to

@@ -8,6 +8,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -35,13 +36,13 @@ type leader struct {
 	published time.Time
 	looked    time.Time // when the catalogue was last looked at
 	look      time.Duration
-	tokens    float64
+	pace      pause.Pace
 	failed    time.Duration // the pause after a batch that could not be published
 }
 
 func newLeader(r *Relay, s *outbox.Session, run outbox.Run) *leader {
 	now := time.Now()
-	return &leader{r: r, s: s, run: run, start: now, fetched: now, look: time.Millisecond, tokens: maxRate / 4}
+	return &leader{r: r, s: s, run: run, start: now, fetched: now, look: time.Millisecond}
 }
 
 // follow fetches whenever there is a reason to, and publishes, until the session fails.
@@ -71,10 +72,8 @@ func (l *leader) wait(ctx context.Context) error {
 	if err := l.sleep(ctx, rings, time.Until(at)); err != nil {
 		return err
 	}
-	now := time.Now()
-	l.tokens = min(l.tokens+now.Sub(l.fetched).Seconds()*maxRate, maxRate/4) - 1
-	if l.tokens < 0 {
-		return l.sleep(ctx, nil, time.Duration(-l.tokens/maxRate*float64(time.Second)))
+	if d := l.pace.Take(time.Now(), maxRate); d > 0 {
+		return l.sleep(ctx, nil, d)
 	}
 	return nil
 }
@@ -121,11 +120,12 @@ func (l *leader) step(ctx context.Context) error {
 	}
 	l.r.at("fetched")
 	news := l.account.settle(&c.header)
-	l.pace(c.events > 0 || news)
+	l.lookIn(c.events > 0 || news)
 	return l.publish(ctx, c, req.Catalogue, news)
 }
 
-func (l *leader) pace(news bool) {
+// lookIn sets when to look again, if nobody rings.
+func (l *leader) lookIn(news bool) {
 	if news {
 		l.look = time.Millisecond
 	} else {
