@@ -31,7 +31,7 @@ func (t *Table[K, T]) spec() outbox.TableSpec {
 		if err != nil {
 			return nil, err
 		}
-		l := &layout{have: have}
+		l := &layout{have: have, key: outbox.KeyColumns(have)}
 		for _, name := range want {
 			i := slices.IndexFunc(have, func(c outbox.ColumnInfo) bool { return c.Name == name })
 			if i < 0 {
@@ -39,12 +39,6 @@ func (t *Table[K, T]) spec() outbox.TableSpec {
 			}
 			l.mapped, l.oids = append(l.mapped, have[i]), append(l.oids, have[i].OID)
 		}
-		for _, c := range have {
-			if c.KeyPlace > 0 {
-				l.key = append(l.key, c)
-			}
-		}
-		slices.SortFunc(l.key, func(a, b outbox.ColumnInfo) int { return a.KeyPlace - b.KeyPlace })
 		t.layout.Store(l)
 		return want, nil
 	}}

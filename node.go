@@ -78,7 +78,7 @@ func (n *Node) startOn(ctx context.Context, good []AnyTable, mistakes error) err
 		return errors.Join(mistakes, probe(ctx, src, good))
 	}
 	n.types = types.Copy()
-	var from replay.Source = pgSource{src}
+	from := replay.Direct(src)
 	if n.cfg.Source != nil {
 		if from, err = n.cfg.Source.Over(src, n.cfg.Logger); err != nil {
 			return fmt.Errorf("lockstep: %w", err)
@@ -156,17 +156,6 @@ func (n *Node) start(ctx context.Context, src replay.Source, types *pgtype.Map) 
 		t.attach(n, i)
 	}
 	return nil
-}
-
-// pgSource is the outbox as replay wants it.
-type pgSource struct{ *outbox.Source }
-
-func (s pgSource) Open(ctx context.Context) (replay.Session, error) {
-	session, err := s.Source.Open(ctx)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // named there
-	}
-	return session, nil
 }
 
 // Close stops the node and waits until everything that it runs has ended, or

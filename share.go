@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
@@ -55,16 +54,15 @@ func (n *Node) ShareCut(ctx context.Context, tables ...AnyTable) (*SharedCut, er
 		}
 		which = append(which, i)
 	}
-	for try := 1; ; try++ {
-		cut, err := n.shareOnce(ctx, which)
-		if err == nil {
-			return cut, nil
-		}
-		if !errors.Is(err, replay.ErrNotShared) || ctx.Err() != nil {
-			return nil, fmt.Errorf("lockstep: share a cut: %w", err)
-		}
-		pause.For(ctx, min(time.Duration(try)*100*time.Millisecond, time.Second)) // at once it would meet the same writers
+	var cut *SharedCut
+	err := replay.UntilShared(ctx, func() (err error) {
+		cut, err = n.shareOnce(ctx, which)
+		return err
+	})
+	if err != nil {
+		return nil, fmt.Errorf("lockstep: share a cut: %w", err)
 	}
+	return cut, nil
 }
 
 func (n *Node) shareOnce(ctx context.Context, which []int) (*SharedCut, error) {
@@ -124,23 +122,11 @@ func (n *Node) share(ctx context.Context, session *outbox.Session, which []int) 
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller does
 	}
-	cut := &SharedCut{reading: reading}
-	// The tables are locked by now: where the engine makes no cut, whoever alters one would wait for us,
-	// and behind them everybody else.
-	waiting, cancel := context.WithTimeoutCause(ctx, shareWait, errNoCut)
-	defer cancel()
-	shared, err := n.engine.Share(waiting, func(ctx context.Context) (string, error) {
-		var err error
-		cut.Name, err = reading.Export(ctx)
-		return cut.Name, err //nolint:wrapcheck // the caller does
-	})
+	shared, name, err := n.engine.ShareReading(ctx, reading, shareWait, errNoCut)
 	if err != nil {
 		return nil, err //nolint:wrapcheck // the caller does
 	}
-	cut.View, cut.Position, cut.Snapshot, cut.problems = shared.View, shared.Position, shared.Snapshot, shared.Problems
-	if err := reading.Describe(ctx); err != nil {
-		cut.View.Close()
-		return nil, err //nolint:wrapcheck // the caller does
-	}
-	return cut, nil
+	return &SharedCut{
+		View: shared.View, Position: shared.Position, Snapshot: shared.Snapshot, Name: name, problems: shared.Problems, reading: reading,
+	}, nil
 }

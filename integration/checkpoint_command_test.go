@@ -120,24 +120,12 @@ func TestTheCommandBringsACheckpointUpToDate(t *testing.T) {
 	if warm.Len() != cold.Len() || warm.Len() == 0 || warmTexts.Len() != coldTexts.Len() {
 		t.Errorf("%d rows, want %d; %d, want %d", warm.Len(), cold.Len(), warmTexts.Len(), coldTexts.Len())
 	}
-	for id, want := range cold.All() {
-		if got, _ := warm.Get(id); !rowmap.Identical(&got, &want) {
-			t.Errorf("from the checkpoint %+v\nfrom a load %+v", got, want)
-		}
-	}
 	for id, want := range coldTexts.All() {
 		if got, _ := warmTexts.Get(id); got != want {
 			t.Errorf("from the checkpoint %+v, from a load %+v", got, want)
 		}
 	}
-	if err := node.Reload(deadline(t)); err != nil {
-		t.Fatal(err)
-	}
-	for id := range warm.All() {
-		if _, rev, _ := warm.GetRevision(id); rev != 1 {
-			t.Errorf("row %d was another one when it was loaded", id)
-		}
-	}
+	wantSameFromCheckpoint(t, node, warm, cold)
 	c.want(1, "is running", "replay", "--checkpoint", k.dir)
 }
 

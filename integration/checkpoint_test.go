@@ -172,21 +172,27 @@ func TestARowFromACheckpointIsTheValueThatALoadGives(t *testing.T) {
 			if warm.Len() != 50 || cold.Len() != 50 {
 				t.Fatalf("%d rows, and %d", warm.Len(), cold.Len())
 			}
-			for id, want := range cold.All() {
-				if got, _ := warm.Get(id); !rowmap.Identical(&got, &want) {
-					t.Errorf("from the checkpoint %+v\nfrom a load %+v", got, want)
-				}
-			}
-			// And an event finds nothing to change about it.
-			if err := node.Reload(deadline(t)); err != nil {
-				t.Fatal(err)
-			}
-			for id := range warm.All() {
-				if _, rev, _ := warm.GetRevision(id); rev != 1 {
-					t.Errorf("row %d was another one when it was loaded again", id)
-				}
-			}
+			wantSameFromCheckpoint(t, node, warm, cold)
 		})
+	}
+}
+
+// wantSameFromCheckpoint: the rows that a node had from its checkpoint are those of a load, and
+// a load finds nothing to change about them.
+func wantSameFromCheckpoint[T any](t *testing.T, node *lockstep.Node, warm, cold *lockstep.Table[int, T]) {
+	t.Helper()
+	for id, want := range cold.All() {
+		if got, _ := warm.Get(id); !rowmap.Identical(&got, &want) {
+			t.Errorf("from the checkpoint %+v\nfrom a load %+v", got, want)
+		}
+	}
+	if err := node.Reload(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	for id := range warm.All() {
+		if _, rev, _ := warm.GetRevision(id); rev != 1 {
+			t.Errorf("row %d was another one when it was loaded again", id)
+		}
 	}
 }
 

@@ -6,6 +6,9 @@ import (
 	"context"
 	"testing"
 
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/replay"
@@ -55,14 +58,7 @@ func TestACrashThatTakesAppliedCommitsLeadsToADifferenceAndNoMore(t *testing.T) 
 			readers(t, node, table)
 			changes := subscribe(t, table)
 			holdLog(t, db)
-			conn, open := careless(t, db), careless(t, db)
-			burn(t, conn, 3)
-			run(t, open, "begin; update items set v = v + 1 where id = 9")
-			move(t, conn, 3, 4, 7)
-			run(t, conn, "begin; update items set v = 1000 where id < 9; rollback")
-			run(t, conn, "insert into items values (200, 0)")
-			run(t, conn, "delete from items where id = 101")
-			move(t, conn, 51, 71, 1) // what the first one afterwards does, too
+			conn := writeWhatIsLost(t, db)
 			barrier(t, node)
 			lost, had := lastXid(t, conn), held(table)
 			if had[3].V != -7 && had[3].V != 7 {
@@ -70,14 +66,35 @@ func TestACrashThatTakesAppliedCommitsLeadsToADifferenceAndNoMore(t *testing.T) 
 			}
 			changes.upTo(func(c lockstep.Change[int, item]) bool { return c.Key == 71 })
 
-			proxy.Stop()
-			crash(t, c)
-			moveUpTo(t, db, lost)
-			if err := proxy.Start(); err != nil {
-				t.Fatal(err)
-			}
+			loseAndReuse(t, c, db, proxy, lost)
 			wantDifference(t, db, node, table, changes, had)
 		})
+	}
+}
+
+// writeWhatIsLost commits, without waiting for the disk, and rolls back and leaves open, on the connection that it returns and
+// another one. The log must be held.
+func writeWhatIsLost(t *testing.T, db *pgtest.DB) *pgx.Conn {
+	t.Helper()
+	conn, open := careless(t, db), careless(t, db)
+	burn(t, conn, 3)
+	run(t, open, "begin; update items set v = v + 1 where id = 9")
+	move(t, conn, 3, 4, 7)
+	run(t, conn, "begin; update items set v = 1000 where id < 9; rollback")
+	run(t, conn, "insert into items values (200, 0)")
+	run(t, conn, "delete from items where id = 101")
+	move(t, conn, 51, 71, 1) // what the first one afterwards does, too
+	return conn
+}
+
+// loseAndReuse crashes the server out of the node's sight, and gives the ids up to lost to other transactions.
+func loseAndReuse(t *testing.T, c *pgtest.Cluster, db *pgtest.DB, proxy *toxiproxy.Proxy, lost uint64) {
+	t.Helper()
+	proxy.Stop()
+	crash(t, c)
+	moveUpTo(t, db, lost)
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
 	}
 }
 

@@ -150,15 +150,7 @@ func throughProxy(t *testing.T, db *pgtest.DB, like *pgxpool.Pool) (*pgxpool.Poo
 // until asks again and again, for a minute, until the answer is yes.
 func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for ctx := deadline(t); !yes(); {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("never: %s", what)
-		}
-	}
+	pgtest.Until(t, time.Minute, what, yes)
 }
 
 // barrier brings the node to what is committed now.

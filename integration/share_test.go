@@ -31,7 +31,7 @@ func TestASharedCutIsMadeInTheExportedSnapshot(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer store.Close()
-	engine, err := replay.New(store, openSource{src}, []replay.Table{&replay.Binding[int, int]{
+	engine, err := replay.New(store, replay.Direct(src), []replay.Table{&replay.Binding[int, int]{
 		Table: table, Key: func(id int) int { return id }, Row: func(row pgx.CollectableRow, into *int) error { return row.Scan(into) },
 	}}, replay.Config{})
 	if err != nil {
@@ -90,8 +90,3 @@ func TestASharedCutIsMadeInTheExportedSnapshot(t *testing.T) {
 		t.Errorf("the engine: %+v", s)
 	}
 }
-
-// openSource is an outbox as replay wants it.
-type openSource struct{ *outbox.Source }
-
-func (s openSource) Open(ctx context.Context) (replay.Session, error) { return s.Source.Open(ctx) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -27,16 +26,16 @@ type listener struct {
 	cancel context.CancelFunc
 }
 
-// listenTo hangs the NOTIFY bell, and proves it by ringing itself. Behind a
+// listen hangs the NOTIFY bell, and proves it by ringing itself. Behind a
 // pooler in transaction mode LISTEN succeeds and hears nothing; such a session
 // polls, unless the bell was asked for by name.
-func (s *Session) listenTo(ctx context.Context, outboxOID int64) error {
-	cfg := s.src.cfg
-	l, err := s.src.listen(ctx, outboxOID)
+func (s *Session) listen(ctx context.Context) error {
+	cfg, channel := s.src.cfg, fmt.Sprintf("lockstep_%d", s.at.outbox)
+	l, err := s.src.listen(ctx, channel)
 	if err != nil {
 		return err
 	}
-	heard, err := l.prove(ctx, s.conn, outboxOID, cfg.ProveWithin)
+	heard, err := l.prove(ctx, s.conn, channel, cfg.ProveWithin)
 	if err != nil {
 		closeConn(l.conn)
 		return err
@@ -61,14 +60,12 @@ func (s *Session) listenTo(ctx context.Context, outboxOID int64) error {
 	return nil
 }
 
-func channel(outboxOID int64) string { return "lockstep_" + strconv.FormatInt(outboxOID, 10) }
-
-func (s *Source) listen(ctx context.Context, outboxOID int64) (*listener, error) {
+func (s *Source) listen(ctx context.Context, channel string) (*listener, error) {
 	conn, _, err := s.connect(ctx, "bell")
 	if err != nil {
 		return nil, err
 	}
-	if _, err := conn.Exec(ctx, "listen "+pgx.Identifier{channel(outboxOID)}.Sanitize()); err != nil {
+	if _, err := conn.Exec(ctx, "listen "+pgx.Identifier{channel}.Sanitize()); err != nil {
 		closeConn(conn)
 		return nil, fmt.Errorf("outbox: listen: %w", err)
 	}
@@ -77,8 +74,8 @@ func (s *Source) listen(ctx context.Context, outboxOID int64) (*listener, error)
 
 // prove rings from the other connection and waits to hear it. Any notification will
 // do: it came through.
-func (l *listener) prove(ctx context.Context, from *pgx.Conn, outboxOID int64, within time.Duration) (bool, error) {
-	if _, err := from.Exec(ctx, "select pg_notify("+psql.Literal(channel(outboxOID))+", '')"); err != nil {
+func (l *listener) prove(ctx context.Context, from *pgx.Conn, channel string, within time.Duration) (bool, error) {
+	if _, err := from.Exec(ctx, "select pg_notify("+psql.Literal(channel)+", '')"); err != nil {
 		return false, fmt.Errorf("outbox: ring: %w", err)
 	}
 	waiting, cancel := context.WithTimeout(ctx, within)

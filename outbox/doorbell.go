@@ -87,10 +87,10 @@ func (b *belfry) close() {
 	}
 }
 
-// hang puts up the bell. Which one rings was decided at install: the WAL bell's
+// Hang puts up the bell of a session that was opened without (OpenSilent). Which one rings was decided at install: the WAL bell's
 // publication and the trigger that notifies are never there together. So the
 // ladder has one step: from the bell that the database has down to polling.
-func (s *Session) hang(ctx context.Context, outboxOID int64) error {
+func (s *Session) Hang(ctx context.Context) error {
 	cfg := s.src.cfg
 	notifies, logged := s.installed.bell == string(BellNotify), s.installed.bell == string(BellWAL)
 	switch {
@@ -101,7 +101,7 @@ func (s *Session) hang(ctx context.Context, outboxOID int64) error {
 	case logged && cfg.Bell != BellNotify && cfg.WAL != nil:
 		return s.climb(ctx)
 	case notifies:
-		if err := s.listenTo(ctx, outboxOID); err != nil {
+		if err := s.listen(ctx); err != nil {
 			return err
 		}
 		if cfg.WAL != nil && cfg.Bell == BellAuto && s.Bell() == string(BellNotify) {

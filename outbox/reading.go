@@ -144,6 +144,17 @@ func (d *described) rangeSQL(after []string, limit int) (sql string, args []any)
 	return fmt.Sprintf("select %s, %s from %s%s order by %s limit %d", d.list(), strings.Join(texts, ", "), d.from(), where, strings.Join(names, ", "), limit), args
 }
 
+// KeyColumns are those of a table's columns that make its primary key, in its order.
+func KeyColumns(columns []ColumnInfo) (key []ColumnInfo) {
+	for _, c := range columns {
+		if c.KeyPlace > 0 {
+			key = append(key, c)
+		}
+	}
+	slices.SortFunc(key, func(a, b ColumnInfo) int { return a.KeyPlace - b.KeyPlace })
+	return key
+}
+
 // KeyMembers are the key columns of a document's key by their names: the key itself
 // where there is one column, else the members of a JSON array.
 func KeyMembers(columns []string, key string) (map[string]json.RawMessage, error) {

@@ -80,15 +80,12 @@ func (s *Source) Open(ctx context.Context) (*Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := session.hang(ctx, session.at.outbox); err != nil {
+	if err := session.Hang(ctx); err != nil {
 		closeConn(session.conn)
 		return nil, err
 	}
 	return session, nil
 }
-
-// Hang puts up the bell of a session that was opened without.
-func (s *Session) Hang(ctx context.Context) error { return s.hang(ctx, s.at.outbox) }
 
 // OpenSilent is Open for a session without a bell: what commits is heard of in
 // another way, or at the next fetch.

@@ -50,7 +50,7 @@ type cutTable struct {
 }
 
 func newCut(l *loop, p *plan) *cut {
-	return &cut{l: l, p: p, ctx: context.Background(), last: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
+	return &cut{l: l, p: p, last: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
 }
 
 // abort forgets everything staged.

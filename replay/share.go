@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/google/uuid"
 
 	"github.com/pglockstep/lockstep/cache"
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -80,6 +82,40 @@ func (e *Engine) Share(ctx context.Context, export func(context.Context) (string
 		return a.shared, a.err
 	}
 	return nil, fmt.Errorf("replay: share a cut: %w", context.Cause(ctx))
+}
+
+// ShareReading shares a cut with a reading that was begun without a snapshot, and
+// describes the reading's tables in it. name is that under which the snapshot is exported. While it waits
+// for the cut, for so long at the most, the tables are locked: whoever alters one waits too,
+// and behind them everybody else. late is the error where that was not enough.
+func (e *Engine) ShareReading(ctx context.Context, r *outbox.Reading, within time.Duration, late error) (s *Shared, name string, err error) {
+	waiting, cancel := context.WithTimeoutCause(ctx, within, late)
+	defer cancel()
+	s, err = e.Share(waiting, func(ctx context.Context) (string, error) {
+		var err error
+		name, err = r.Export(ctx)
+		return name, err
+	})
+	if err != nil {
+		return nil, "", err
+	}
+	if err := r.Describe(ctx); err != nil {
+		s.View.Close()
+		return nil, "", err
+	}
+	return s, name, nil
+}
+
+// UntilShared tries again where a cut could not be shared: at once it would meet the
+// same writers. Other errors are returned, as is the last one where ctx has ended.
+func UntilShared(ctx context.Context, try func() error) error {
+	for n := 1; ; n++ {
+		err := try()
+		if !errors.Is(err, ErrNotShared) || ctx.Err() != nil {
+			return err
+		}
+		pause.For(ctx, min(time.Duration(n)*100*time.Millisecond, time.Second))
+	}
 }
 
 // takeSharing is the next one to share a cut with, or nil.

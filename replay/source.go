@@ -18,6 +18,19 @@ type Source interface {
 	Open(ctx context.Context) (Session, error)
 }
 
+// Direct is the outbox itself as a Source.
+func Direct(src *outbox.Source) Source { return direct{src} }
+
+type direct struct{ src *outbox.Source }
+
+func (d direct) Open(ctx context.Context) (Session, error) {
+	s, err := d.src.Open(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
 // Feed is another way to follow than to ask Postgres each time; only those
 // programs link one that name it: stream.Source.
 type Feed interface {

@@ -190,7 +190,7 @@ func (c *checkpointed) once(ctx context.Context, from *pgxpool.Pool, schema stri
 	if up.store, err = cache.NewStore(cache.Options{}, caches...); err != nil {
 		return up, err //nolint:wrapcheck // said as it is
 	}
-	up.engine, err = replay.New(up.store, sourceOf{src, opts.wrap}, bindings, replay.Config{
+	up.engine, err = replay.New(up.store, wrapped{replay.Direct(src), opts.wrap}, bindings, replay.Config{
 		Checkpoints: keptPlace{c.place, opts.readOnly}, CheckpointEvery: -1, WarmOnly: !opts.load, FetchTimeout: time.Minute,
 	})
 	if err != nil {
@@ -199,21 +199,18 @@ func (c *checkpointed) once(ctx context.Context, from *pgxpool.Pool, schema stri
 	return up, up.engine.Start(ctx) //nolint:wrapcheck // said as it is
 }
 
-// sourceOf is the outbox as replay wants it.
-type sourceOf struct {
-	*outbox.Source
-	wrap func(replay.Session) replay.Session
+// wrapped is a source whose sessions are looked at.
+type wrapped struct {
+	replay.Source
+	wrap func(replay.Session) replay.Session // nil: nobody looks
 }
 
-func (s sourceOf) Open(ctx context.Context) (replay.Session, error) {
-	session, err := s.Source.Open(ctx)
-	if err != nil {
-		return nil, err //nolint:wrapcheck // named there
+func (w wrapped) Open(ctx context.Context) (replay.Session, error) {
+	session, err := w.Source.Open(ctx)
+	if err != nil || w.wrap == nil {
+		return session, err //nolint:wrapcheck // named there
 	}
-	if s.wrap == nil {
-		return session, nil
-	}
-	return s.wrap(session), nil
+	return w.wrap(session), nil
 }
 
 // write ends it and leaves the checkpoint, as it is now, in the place of the one before.

@@ -11,7 +11,6 @@ import (
 	"net/http"
 	"net/url"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/cmd/node/internal/stored"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -226,20 +226,8 @@ func (v *verifier) read(ctx context.Context, snapshot string, tables []heldTable
 	for i, t := range tables {
 		all[i] = i
 		cfg.Tables = append(cfg.Tables, outbox.TableSpec{Name: t.Table, Document: true, Columns: func(have []outbox.ColumnInfo) ([]string, error) {
-			var names []string
-			var key []outbox.ColumnInfo
-			for _, c := range have {
-				names = append(names, c.Name)
-				if c.KeyPlace > 0 {
-					key = append(key, c)
-				}
-			}
-			slices.SortFunc(key, func(a, b outbox.ColumnInfo) int { return a.KeyPlace - b.KeyPlace })
-			v.keys[t.Table] = nil
-			for _, c := range key {
-				v.keys[t.Table] = append(v.keys[t.Table], c.Name)
-			}
-			return names, nil
+			v.keys[t.Table] = stored.Names(outbox.KeyColumns(have))
+			return stored.Names(have), nil
 		}})
 	}
 	src, err := outbox.NewSource(cfg)
@@ -275,7 +263,7 @@ func (v *verifier) table(ctx context.Context, reading *outbox.Reading, i int, t 
 		var docs [][]byte
 		after, n, err = reading.Range(ctx, i, after, verifyRange, func(row pgx.CollectableRow) error {
 			doc := bytes.Clone(row.RawValues()[0])
-			key, err := keyIn(doc, v.keys[t.Table])
+			key, err := stored.DocumentKey(doc, v.keys[t.Table])
 			keys, docs = append(keys, json.RawMessage(key)), append(docs, doc)
 			return err
 		})
@@ -340,22 +328,6 @@ func judge(line, doc []byte) lockstep.Wrong {
 		return lockstep.WrongRow
 	}
 	return ""
-}
-
-// keyIn is the key of a document, under which a served node has it.
-func keyIn(doc []byte, columns []string) (string, error) {
-	var members map[string]json.RawMessage
-	if err := json.Unmarshal(doc, &members); err != nil {
-		return "", fmt.Errorf("a row is no JSON: %w", err)
-	}
-	parts := make([]string, len(columns))
-	for i, c := range columns {
-		parts[i] = string(members[c])
-	}
-	if len(parts) == 1 {
-		return lockstep.DocumentKey(parts[0]) //nolint:wrapcheck // named there
-	}
-	return lockstep.DocumentKey("[" + strings.Join(parts, ",") + "]") //nolint:wrapcheck // named there
 }
 
 // extra asks Postgres for every key of the node's and prints those that it does not have.

@@ -8,14 +8,12 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/stored"
-	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
@@ -89,35 +87,25 @@ func (c *checkpointed) chosen(ctx context.Context, pool *pgxpool.Pool, names []s
 }
 
 // share makes an instant that the checkpoint, caught up, and a reading of the tables both show.
-func (up *caughtUp) share(ctx context.Context) (*outbox.Session, *outbox.Reading, *replay.Shared, error) {
+func (up *caughtUp) share(ctx context.Context) (session *outbox.Session, reading *outbox.Reading, shared *replay.Shared, err error) {
 	all := make([]int, len(up.c.tables))
 	for i := range all {
 		all[i] = i
 	}
-	for try := 1; ; try++ {
-		session, err := up.src.Open(ctx)
+	late := fmt.Errorf("no cut was made for %v", patience)
+	err = replay.UntilShared(ctx, func() (err error) {
+		if session, err = up.src.Open(ctx); err != nil {
+			return err //nolint:wrapcheck // said as it is
+		}
+		if reading, err = session.Read(ctx, "", all...); err == nil {
+			shared, _, err = up.engine.ShareReading(ctx, reading, patience, late)
+		}
 		if err != nil {
-			return nil, nil, nil, err //nolint:wrapcheck // said as it is
+			session.Close()
 		}
-		var shared *replay.Shared
-		reading, err := session.Read(ctx, "", all...)
-		if err == nil {
-			waiting, cancel := context.WithTimeout(ctx, patience)
-			shared, err = up.engine.Share(waiting, reading.Export)
-			cancel()
-		}
-		if err == nil {
-			if err = reading.Describe(ctx); err == nil {
-				return session, reading, shared, nil
-			}
-			shared.View.Close()
-		}
-		session.Close()
-		if !errors.Is(err, replay.ErrNotShared) || ctx.Err() != nil {
-			return nil, nil, nil, err
-		}
-		pause.For(ctx, min(time.Duration(try)*100*time.Millisecond, time.Second))
-	}
+		return err //nolint:wrapcheck // said as it is
+	})
+	return session, reading, shared, err //nolint:wrapcheck // said as it is
 }
 
 // keptVerifier compares one table.

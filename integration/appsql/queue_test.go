@@ -171,14 +171,5 @@ func (q *queue) rings() {
 // until asks again and again, for half a minute, until the answer is yes.
 func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	limit := time.After(30 * time.Second)
-	for !yes() {
-		select {
-		case <-tick.C:
-		case <-limit:
-			t.Fatalf("never: %s", what)
-		}
-	}
+	pgtest.Until(t, 30*time.Second, what, yes)
 }

@@ -37,7 +37,7 @@ func (b *bench) growNodes(ctx context.Context) (err error) {
 			if err := b.exec(ctx, "begin; update ours set balance = balance where id = 1; commit"); err != nil {
 				return err
 			}
-			if err := pause(ctx, 5*time.Millisecond); err != nil {
+			if err := wait(ctx, 5*time.Millisecond); err != nil {
 				return err
 			}
 		}

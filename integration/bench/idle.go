@@ -11,6 +11,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/pause"
 )
 
 // crowd are nodes on one table, all in this process, each with connections of its own.
@@ -127,12 +128,12 @@ func idle(ctx context.Context, b *bench) (err error) {
 	if err := c.grow(ctx, b.idle, "public.ours"); err != nil {
 		return err
 	}
-	if err := pause(ctx, min(b.quiet, 3*time.Second)); err != nil { // until what starting them took is counted
+	if err := wait(ctx, min(b.quiet, 3*time.Second)); err != nil { // until what starting them took is counted
 		return err
 	}
 	var queries, fetched, share, each series
 	for range b.rounds {
-		s, err := c.spend(ctx, b, func() error { return pause(ctx, b.quiet) })
+		s, err := c.spend(ctx, b, func() error { return wait(ctx, b.quiet) })
 		if err != nil {
 			return err
 		}
@@ -149,14 +150,10 @@ func idle(ctx context.Context, b *bench) (err error) {
 	return nil
 }
 
-// pause waits.
-func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
+// wait waits for d; the error is that of a context that ends before.
+func wait(ctx context.Context, d time.Duration) error {
+	if !pause.For(ctx, d) {
 		return ctx.Err()
 	}
+	return nil
 }

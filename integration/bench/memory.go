@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/pglockstep/lockstep/cache"
+	"github.com/pglockstep/lockstep/internal/pause"
 )
 
 // testAccounts are rows as the tables have them.
@@ -107,12 +108,7 @@ func (b *bench) memoryOnce(ctx context.Context) (idle, under float64, err error)
 	idle = (liveHeap() - before - float64(own)) / float64(b.rows)
 	stop := feed(ctx, b.rows, func(rows []account) error { return putAll(store, table, rows) })
 	view := store.OpenView()
-	second := time.NewTimer(time.Second)
-	defer second.Stop()
-	select {
-	case <-second.C:
-	case <-ctx.Done():
-	}
+	pause.For(ctx, time.Second)
 	under = (liveHeap() - before - float64(own)) / float64(b.rows)
 	view.Close()
 	err = stop()

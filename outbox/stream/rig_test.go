@@ -179,15 +179,7 @@ func (f *follower) onStream(t *testing.T) *follower {
 // until asks again and again until the answer is yes.
 func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.After(limit); !yes(); {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("never: %s", what)
-		}
-	}
+	pgtest.Until(t, limit, what, yes)
 }
 
 // put writes a row.

@@ -29,13 +29,12 @@ var (
 
 // part is a message, opened. Its piece is a part of the message's own bytes.
 type part struct {
-	run      int64
-	number   uint64
-	at, of   uint32
-	piece    []byte
-	signed   []byte // what the MAC is of
-	mac      []byte
-	verified bool
+	run    int64
+	number uint64
+	at, of uint32
+	piece  []byte
+	signed []byte // what the MAC is of
+	mac    []byte
 }
 
 // split cuts a batch into messages of at most size bytes each.
@@ -94,7 +93,6 @@ func (p *part) verify(key []byte) error {
 	if !hmac.Equal(p.mac, sum(key, p.signed)) {
 		return errForged
 	}
-	p.verified = true
 	return nil
 }
 

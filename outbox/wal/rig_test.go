@@ -110,15 +110,7 @@ func awaitLost(t *testing.T, s *outbox.Session) {
 // until asks again and again until the answer is yes.
 func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()
-	tick := time.NewTicker(10 * time.Millisecond)
-	defer tick.Stop()
-	for end := time.After(limit); !yes(); {
-		select {
-		case <-tick.C:
-		case <-end:
-			t.Fatalf("never: %s", what)
-		}
-	}
+	pgtest.Until(t, limit, what, yes)
 }
 
 // one is the single value of a query.

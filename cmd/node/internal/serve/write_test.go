@@ -21,19 +21,9 @@ const asJSON = "Content-Type: application/json"
 var writes = serve.Options{Writes: true, WriteWait: time.Minute}
 
 // until waits for what comes by itself.
-func until(t *testing.T, what string, so func() bool) {
+func until(t *testing.T, what string, yes func() bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
-	tick := time.NewTicker(5 * time.Millisecond)
-	defer tick.Stop()
-	for !so() {
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			t.Fatalf("it has not come: %s", what)
-		}
-	}
+	pgtest.Until(t, time.Minute, what, yes)
 }
 
 func TestARowIsCreatedReplacedAndDeleted(t *testing.T) {

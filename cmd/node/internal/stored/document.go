@@ -9,8 +9,8 @@ import (
 	"github.com/pglockstep/lockstep"
 )
 
-// documentKey is the key of a document, under which a node has it.
-func documentKey(doc []byte, columns []string) (string, error) {
+// DocumentKey is the key of a document, under which a node has it; columns are the primary key's.
+func DocumentKey(doc []byte, columns []string) (string, error) {
 	var members map[string]json.RawMessage
 	if err := json.Unmarshal(doc, &members); err != nil {
 		return "", fmt.Errorf("a row is no JSON: %w", err)

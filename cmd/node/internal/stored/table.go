@@ -72,23 +72,22 @@ func (t *Table) Spec() outbox.TableSpec {
 	}}
 }
 
+// Names are the names of columns.
+func Names(columns []outbox.ColumnInfo) []string {
+	names := make([]string, len(columns))
+	for i, c := range columns {
+		names[i] = c.Name
+	}
+	return names
+}
+
 // pick are the columns of the rows, which must be as they were.
 func (t *Table) pick(have []outbox.ColumnInfo) (names []string, err error) {
-	var key []outbox.ColumnInfo
-	for _, c := range have {
-		if c.KeyPlace > 0 {
-			key = append(key, c)
-		}
-	}
-	slices.SortFunc(key, func(a, b outbox.ColumnInfo) int { return a.KeyPlace - b.KeyPlace })
-	if !slices.EqualFunc(key, t.shape.Key, func(c outbox.ColumnInfo, k string) bool { return c.Name == k }) {
+	if !slices.Equal(Names(outbox.KeyColumns(have)), t.shape.Key) {
 		return nil, errors.New("its primary key was another one")
 	}
 	if t.shape.Document {
-		for _, c := range have {
-			names = append(names, c.Name)
-		}
-		return names, nil
+		return Names(have), nil
 	}
 	for _, c := range t.shape.Columns {
 		i := slices.IndexFunc(have, func(h outbox.ColumnInfo) bool { return h.Name == c.Name })
@@ -149,7 +148,7 @@ func (t *Table) Key(row []byte) string {
 
 func (t *Table) key(row []byte) (string, error) {
 	if t.shape.Document {
-		return documentKey(row, t.shape.Key)
+		return DocumentKey(row, t.shape.Key)
 	}
 	values, err := t.Columns(row)
 	if err != nil {
