@@ -254,14 +254,19 @@ func (r *replaying) Begin(h *outbox.Header) error {
 
 // trimmed says since when the events are gone, and what to do.
 func (r *replaying) trimmed(h *outbox.Header) error {
-	since := ""
-	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-	defer cancel()
-	if v, err := outbox.Look(ctx, r.pool, r.schema); err == nil && !v.Trimmed.IsZero() {
-		since = ", last trimmed " + v.Trimmed.UTC().Format(time.RFC3339)
-	}
 	return exitError{3, fmt.Errorf("the outbox no longer reaches back to the position %s: events below transaction %d may be gone%s, and it needs those from %d; "+
-		"load the tables again (a node does so by itself; lockstep verify --repair makes one)", r.from, h.Horizon, since, r.from.Xmin())}
+		"load the tables again (a node does so by itself; lockstep verify --repair makes one)", r.from, h.Horizon, r.lastTrimmed(), r.from.Xmin())}
+}
+
+// lastTrimmed says since when the events are gone.
+func (r *replaying) lastTrimmed() string {
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	var moved time.Time
+	if err := r.pool.QueryRow(ctx, "select moved from "+pgx.Identifier{r.schema, "horizon"}.Sanitize()).Scan(&moved); err != nil {
+		return fmt.Sprintf(", when they went is not known (%v)", err)
+	}
+	return ", last trimmed " + moved.UTC().Format(time.RFC3339)
 }
 
 // Event implements outbox.Sink.

@@ -8,7 +8,6 @@ import (
 	"maps"
 	"slices"
 	"strings"
-	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -90,13 +89,7 @@ func (u *updating) explain(r *replaying, err error) error {
 		return err
 	}
 	if no.Reason == replay.Trimmed {
-		since := ""
-		ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
-		defer cancel()
-		if v, lookErr := outbox.Look(ctx, r.pool, r.schema); lookErr == nil && !v.Trimmed.IsZero() {
-			since = ", last trimmed " + v.Trimmed.UTC().Format(time.RFC3339)
-		}
-		err = fmt.Errorf("the outbox no longer reaches back to the checkpoint: %w%s", no.Err, since)
+		err = fmt.Errorf("the outbox no longer reaches back to the checkpoint: %w%s", no.Err, r.lastTrimmed())
 	}
 	if worthless(no) {
 		return exitError{3, fmt.Errorf("%w: the node will load its tables when it starts; --reload does so now", err)}
