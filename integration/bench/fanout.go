@@ -202,13 +202,13 @@ func (b *bench) sayBurden(a at, most string, found fanned) {
 		{"of these the nodes'", ownRate},
 		{"bytes/s from Postgres", byteRate},
 		{"cores of Postgres", cores},
-		{"cores of the nodes", nodeCores},
+		{"cores of nodes and writers", nodeCores},
 		{"cores of NATS", natsCores},
 		{"visible after, p50, ms", p50},
 		{"p99, ms", p99},
 	} {
 		s := found.series(a, c.of)
-		b.cell(most+", at Postgres and elsewhere", a.String(), c.name, c.name, compared, s)
+		b.cell(most, a.String(), c.name, c.name, compared, s)
 		line += fmt.Sprintf(", %s %s", c.name, number(s.median()))
 	}
 	fmt.Fprintf(b.print, "  %s, %s%s\n", most, a.String(), line)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -97,10 +98,12 @@ func (c *crowd) fetches() (n uint64) {
 }
 
 func (c *crowd) close(ctx context.Context) error {
-	var errs []error
-	for _, node := range c.nodes {
-		errs = append(errs, node.Close(ctx))
+	errs := make([]error, len(c.nodes))
+	var all sync.WaitGroup
+	for i, node := range c.nodes {
+		all.Go(func() { errs[i] = node.Close(ctx) })
 	}
+	all.Wait()
 	c.pool.Close()
 	return errors.Join(errs...)
 }

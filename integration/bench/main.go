@@ -113,6 +113,7 @@ func main() {
 	flag.DurationVar(&b.span, "span", full.span, "how long writers write in a round")
 	flag.IntVar(&b.rows, "rows", full.rows, "rows of the large tables")
 	flag.IntVar(&b.outbox, "outbox", full.outbox, "rows of the largest outbox")
+	flag.IntVar(&b.fleet, "fleet", full.fleet, "the most nodes that follow directly, and over a stream")
 	flag.IntVar(&b.missed, "missed", full.missed, "events of the cut that must not fill the memory")
 	flag.Parse()
 	if b.quick {
