@@ -146,9 +146,10 @@ func (b *bench) fanOnce(ctx context.Context, way string, nats *helper, found fan
 func (b *bench) sayFanned(found fanned) {
 	most := number(float64(b.fleet)) + " nodes"
 	grown := func(what, compared string, of func(*burden) float64, limit float64) {
-		least := found.series(at{streamed, 1, slowRate}, of)
+		each := func(s *burden) float64 { return of(s) / s.rate() } // where the machine is used up there are fewer commits
+		least := found.series(at{streamed, 1, slowRate}, each)
 		if slices.Min(least) > 0 {
-			b.ratio(fmt.Sprintf("on the stream at 100 commits/s, %s: %s / 1 node", what, most), compared, found.series(at{streamed, b.fleet, slowRate}, of).over(least), atMost(limit))
+			b.ratio(fmt.Sprintf("on the stream at 100 commits/s, %s for a commit: %s / 1 node", what, most), compared, found.series(at{streamed, b.fleet, slowRate}, each).over(least), atMost(limit))
 		}
 	}
 	grown("queries at Postgres", "round trips of the relay and of all nodes, each with a table of "+grouped(fannedRows)+" rows", askRate, 1.1)
@@ -362,6 +363,9 @@ func (b *bench) sayFleetModel(c costs, keep price, rate int, found fanned) {
 		b.value(name+"queries at Postgres", "queries/s", compared, series{p.asks}, nil)
 		b.value(name+"sent by Postgres", "bytes/s", compared, series{p.bytes}, nil)
 		b.value(name+"processor time of Postgres", "cores", compared, series{p.cpu}, nil)
+		if way == streamed {
+			b.value(name+"of that the relay", "cores", "with however many nodes", series{relayed.cpu}, nil)
+		}
 	}
 }
 
@@ -376,7 +380,8 @@ A query is a round trip: of a fetch there is one. Everything ran on one machine:
 those that there are, the machine is used up, commits come later than they were meant to, and times say what it does then. The figures at one node, and at few, do not.
 
 The model leaves out the writers, and the nodes' starts, which load the tables from Postgres either way. A direct node holds two connections, one
-on the stream none that lasts, and the relay two. What a fleet asks Postgres for at moments of its own
+on the stream none that lasts (its pool is told to keep none, as deploy.md says), and the relay two. What grows with a fleet on the stream are
+the rows in the register and the connections made for them, one a minute and node: a longer lockstep.Config.Register makes it less. What a fleet asks Postgres for at moments of its own
 (Barrier, WaitFor, a write of a node's) comes on top, of either.
 `
 }

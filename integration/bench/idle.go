@@ -75,17 +75,27 @@ func (c *counted) Write(p []byte) (int, error) {
 	return c.Conn.Write(p)
 }
 
-// grow starts nodes until there are n.
+// grow starts nodes until there are n, some at a time.
 func (c *crowd) grow(ctx context.Context, n int, table string) error {
 	for len(c.nodes) < n {
-		t := accountsTable(table)
-		cfg := c.config
-		cfg.Name, cfg.MaxLoads = fmt.Sprint("bench", len(c.nodes)), -1
-		node, err := lockstep.Start(ctx, c.pool, cfg, t)
-		if err != nil {
+		some := min(8, n-len(c.nodes))
+		nodes, tables, errs := make([]*lockstep.Node, some), make([]*lockstep.Table[int, account], some), make([]error, some)
+		var all sync.WaitGroup
+		for i := range some {
+			cfg := c.config
+			cfg.Name, cfg.MaxLoads = fmt.Sprint("bench", len(c.nodes)+i), -1
+			tables[i] = accountsTable(table)
+			all.Go(func() { nodes[i], errs[i] = lockstep.Start(ctx, c.pool, cfg, tables[i]) })
+		}
+		all.Wait()
+		for i := range some {
+			if errs[i] == nil {
+				c.nodes, c.tables = append(c.nodes, nodes[i]), append(c.tables, tables[i])
+			}
+		}
+		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		c.nodes, c.tables = append(c.nodes, node), append(c.tables, t)
 	}
 	return nil
 }

@@ -62,11 +62,11 @@ type scale struct {
 var (
 	full = scale{
 		rounds: 3, span: 2 * time.Second, rows: 1_000_000, looks: 500_000, look: 150 * time.Millisecond, commits: 200, outbox: 10_000_000,
-		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second, fleet: 200, watched: 3 * time.Second,
+		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second, fleet: 200, watched: 2500 * time.Millisecond,
 	}
 	small = scale{
 		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
-		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second, fleet: 16, watched: 500 * time.Millisecond,
+		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second, fleet: 12, watched: 500 * time.Millisecond,
 	}
 )
 

@@ -281,10 +281,10 @@ func (c *cluster) clean() error {
 	for _, p := range c.cuts {
 		p.off()
 	}
-	if c.fanout != nil {
-		c.fanout.end()
-	}
 	var errs []error
+	if c.fanout != nil {
+		errs = append(errs, c.fanout.end())
+	}
 	if c.claim != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()

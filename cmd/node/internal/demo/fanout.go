@@ -66,12 +66,13 @@ func (c *cluster) startFanout(ctx context.Context) error {
 }
 
 // end stops the relay, then the server, and waits for both.
-func (f *fanout) end() {
+func (f *fanout) end() (err error) {
 	if f.stop != nil {
 		f.stop()
-		<-f.ended
+		err = <-f.ended
 	}
 	f.broker.stop()
+	return err
 }
 
 // drought takes NATS away: the nodes are to follow Postgres directly meanwhile, and to return to the stream by
