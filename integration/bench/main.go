@@ -66,7 +66,7 @@ var (
 	}
 	small = scale{
 		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
-		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second, fleet: 12, watched: 500 * time.Millisecond,
+		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second, fleet: 12, watched: 800 * time.Millisecond,
 	}
 )
 
