@@ -27,10 +27,15 @@ to load its tables again.
 It prints the address of a page that shows all of it. The page has buttons: once one is
 pressed, what happens is up to you, and the script rests.
 
+With --fanout the nodes follow a stream of NATS JetStream, which the demo runs with its files in a temporary
+directory, and which a relay fills. NATS has an outage as well: the nodes follow Postgres
+directly meanwhile, and return by themselves.
+
 With --dsn it uses your own server, in schemas of its own that it drops at the end; it
 takes the password from PGPASSWORD or a password file too. $LOCKSTEP_DSN is left alone.`,
 		Example: `  lockstep demo
   lockstep demo --once
+  lockstep demo --fanout
   lockstep demo --nodes 5 --rate 500 --duration 30s
   lockstep demo --dsn postgres://me@db.example/test`,
 		Args: cobra.NoArgs,
@@ -56,6 +61,7 @@ takes the password from PGPASSWORD or a password file too. $LOCKSTEP_DSN is left
 	}
 	f := cmd.Flags()
 	f.BoolVar(&d.Once, "once", false, "end after one round; else go on until interrupted")
+	f.BoolVar(&d.Fanout, "fanout", false, "the nodes follow NATS JetStream, which has an outage as well")
 	f.IntVar(&d.Nodes, "nodes", 3, "node processes")
 	f.IntVar(&d.Rate, "rate", 200, "transactions a second")
 	f.StringVar(&d.Page, "page", "127.0.0.1:0", "loopback address of the page, or off; default: a free port, which is printed")
@@ -75,7 +81,7 @@ func forgetServer() {
 
 // demoNodeCommand is a node process of the demo.
 func demoNodeCommand() *cobra.Command {
-	var name, company, schema, proxy string
+	var name, company, schema, proxy, nats string
 	cmd := &cobra.Command{
 		Use:     "demo-node",
 		Short:   "A node process of the demo",
@@ -91,7 +97,7 @@ func demoNodeCommand() *cobra.Command {
 				return err
 			}
 			node := lockstep.Config{Name: name, Schema: schema}
-			return demo.RunNode(cmd.Context(), cfg, proxy, node, company, os.Stdin, os.Stdout)
+			return demo.RunNode(cmd.Context(), cfg, proxy, nats, node, company, os.Stdin, os.Stdout)
 		},
 	}
 	f := cmd.Flags()
@@ -99,5 +105,18 @@ func demoNodeCommand() *cobra.Command {
 	f.StringVar(&company, "company", "", "the company's schema")
 	f.StringVar(&schema, "log-schema", "", "the outbox's schema")
 	f.StringVar(&proxy, "proxy", "", "address by which it reaches Postgres")
+	f.StringVar(&nats, "nats", "", "address by which it reaches NATS; default: it asks Postgres")
 	return cmd
+}
+
+// demoBrokerCommand is the NATS server of the demo.
+func demoBrokerCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:     "demo-broker",
+		Short:   "The NATS server of the demo",
+		Example: "  (started by lockstep demo)",
+		Hidden:  true,
+		Args:    cobra.NoArgs,
+		RunE:    func(*cobra.Command, []string) error { return demo.RunBroker(os.Stdin, os.Stdout) },
+	}
 }

@@ -63,13 +63,44 @@ func TestDemoThatIsInterruptedBeforeItBeganSaysSoAndLeavesNothing(t *testing.T) 
 	}
 }
 
-// A killed demo cannot clean up: its guard does, its nodes end with their input.
+func TestFannedOutDemoOutlivesNATSAndLeavesNothing(t *testing.T) {
+	build(t)
+	tmp := temporary(t)
+	r := startDemo(t, tmp, "--fanout", "--once", "--duration", "3s", "--nodes", "2")
+	r.until("a relay publishes the log")
+	status, said := r.end()
+	for _, want := range []string{"without NATS every node follows Postgres directly", "every node has returned to the stream by itself", "over NATS: the relay published", "every node holds exactly what Postgres holds"} {
+		if !strings.Contains(said, want) {
+			t.Errorf("it does not say %q", want)
+		}
+	}
+	if status != 0 || t.Failed() {
+		t.Errorf("exit status %d\n%s", status, said)
+	}
+	wantNothing(t, tmp)
+}
+
+func TestFannedOutDemoThatIsInterruptedWithoutNATSGivesItsAccountAndLeavesNothing(t *testing.T) {
+	build(t)
+	tmp := temporary(t)
+	r := startDemo(t, tmp, "--fanout", "--duration", "3s", "--nodes", "2")
+	r.until("a relay publishes the log")
+	mustWork(t, tmp, "demo-broker", "postgres -D")
+	r.until("NATS is down")
+	r.interrupt()
+	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
+		t.Errorf("exit status %d\n%s", status, said)
+	}
+	wantNothing(t, tmp)
+}
+
+// A killed demo cannot clean up: its guard does, its nodes and its NATS server end with their input.
 func TestDemoThatIsKilledLeavesNothingToTheNext(t *testing.T) {
 	build(t)
 	tmp := temporary(t)
-	r := startDemo(t, tmp, "--duration", "60s", "--nodes", "2")
+	r := startDemo(t, tmp, "--fanout", "--duration", "60s", "--nodes", "2")
 	r.until("transactions a second")
-	mustWork(t, tmp, "demo-node --name node-2", "postgres -D", "guard.sh")
+	mustWork(t, tmp, "demo-node --name node-2", "demo-broker", "postgres -D", "guard.sh")
 	r.kill()
 	next := startDemo(t, tmp, "--duration", "3s", "--nodes", "1", "--once")
 	if status, said := next.end(); status != 0 {

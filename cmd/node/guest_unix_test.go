@@ -49,23 +49,23 @@ func TestDemoOnYourOwnServerLeavesItAsItWas(t *testing.T) {
 	before := inventory(t, conn)
 	for _, c := range []struct {
 		name   string
-		nodes  string
+		args   []string
 		end    func(*running)
 		status int
 	}{
-		{"to its end", "2", func(r *running) {
+		{"to its end", []string{"--nodes", "2"}, func(r *running) {
 			r.until("node-2 has loaded")
 			if during := inventory(t, conn); !strings.Contains(during, "schema lockstep_demo_") || !strings.Contains(during, "role lockstep_demo_") {
 				t.Errorf("the demo runs in another place: the server has\n%s", during)
 			}
 		}, 0},
-		{"interrupted in an outage", "2", func(r *running) { r.until("has lost its way"); r.interrupt() }, 0},
-		{"interrupted before its nodes run", "12", func(r *running) { r.until("are there, and captured"); r.interrupt() }, 1},
-		{"unheard", "2", func(r *running) { r.until("node-2 has loaded"); r.leave() }, 1},
+		{"fanned out, interrupted in an outage", []string{"--nodes", "2", "--fanout"}, func(r *running) { r.until("has lost its way"); r.interrupt() }, 0},
+		{"interrupted before its nodes run", []string{"--nodes", "12"}, func(r *running) { r.until("are there, and captured"); r.interrupt() }, 1},
+		{"unheard", []string{"--nodes", "2"}, func(r *running) { r.until("node-2 has loaded"); r.leave() }, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			tmp := temporary(t)
-			r := startDemo(t, tmp, "--dsn", db.DSN(), "--duration", "3s", "--nodes", c.nodes, "--once")
+			r := startDemo(t, tmp, append([]string{"--dsn", db.DSN(), "--duration", "3s", "--once"}, c.args...)...)
 			c.end(r)
 			if status, said := r.end(); status != c.status || strings.Contains(said, "goroutine") {
 				t.Errorf("exit status %d, want %d\n%s", status, c.status, said)

@@ -58,7 +58,7 @@ node that was cut off replays what it missed instead of loading everything again
 	}
 	cmd.PersistentFlags().StringVar(&o.dsn, "dsn", "", "connection string; default: $LOCKSTEP_DSN, else the PG* variables (process lists show flags)")
 	cmd.PersistentFlags().StringVar(&o.schema, "schema", "lockstep", "schema that holds the outbox")
-	cmd.AddCommand(demoCommand(&o), demoNodeCommand(), serveCommand(&o), installCommand(&o), uninstallCommand(&o), inspectCommand(&o), doctorCommand(&o),
+	cmd.AddCommand(demoCommand(&o), demoNodeCommand(), demoBrokerCommand(), serveCommand(&o), installCommand(&o), uninstallCommand(&o), inspectCommand(&o), doctorCommand(&o),
 		statusCommand(&o), verifyCommand(&o), replayCommand(&o), relayCommand(&o), trimCommand(&o), versionCommand())
 	return cmd
 }

@@ -18,7 +18,13 @@ import (
 // tiny runs everything once.
 var tiny = scale{
 	rounds: 1, span: 100 * time.Millisecond, rows: 5000, looks: 1000, look: time.Millisecond, commits: 10, outbox: 5000,
-	missed: 5000, nodes: 2, idle: 4, quiet: 500 * time.Millisecond,
+	missed: 5000, nodes: 2, idle: 4, quiet: 500 * time.Millisecond, fleet: 4, watched: 200 * time.Millisecond,
+}
+
+func TestMain(m *testing.M) {
+	if !help() {
+		os.Exit(m.Run())
+	}
 }
 
 var some = flag.String("parts", names(), "the parts to run")

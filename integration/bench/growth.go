@@ -53,7 +53,7 @@ func (b *bench) growNodes(ctx context.Context) (err error) {
 		}
 		clock := newClock(n)
 		watching, stop := context.WithCancel(ctx)
-		clock.follow(watching, c.first)
+		clock.follow(watching, c.tables[0])
 		last, err = c.spend(ctx, b, func() error { return b.timed(ctx, clock, "ours", "") })
 		stop()
 		if err != nil {
@@ -69,7 +69,12 @@ func (b *bench) growNodes(ctx context.Context) (err error) {
 			b.place(at+"processor time of Postgres", "measured, with the writer", x, "cores", series{last.cpu.Seconds() / sec})
 		}
 	}
-	return b.model(ctx, len(c.nodes), last, alone.cpu/time.Duration(n))
+	costs, err := b.costsOf(ctx, len(c.nodes), n, last, alone.cpu/time.Duration(n))
+	if err != nil {
+		return err
+	}
+	b.model(len(c.nodes), costs)
+	return nil
 }
 
 // costs are what a node costs Postgres, by which the model reckons.
@@ -92,19 +97,23 @@ func (c costs) bytes(nodes, r float64) float64 {
 	return nodes * (c.fetches(r)*c.fetchBytes + r*c.eventBytes)
 }
 
-// model measures the constants that are lacking and says where one Postgres ends.
-func (b *bench) model(ctx context.Context, nodes int, s spent, commitCPU time.Duration) error {
-	var c costs
-	var err error
+// costsOf takes the costs out of what nodes spent while there were so many commits of
+// which each took the writer commitCPU, and measures those of an event.
+func (b *bench) costsOf(ctx context.Context, nodes, n int, s spent, commitCPU time.Duration) (c costs, err error) {
 	if c.eventCPU, c.eventBytes, err = b.eventCosts(ctx); err != nil {
-		return err
+		return c, err
 	}
 	sec := s.took.Seconds()
-	commits := float64(b.commits * 2)
+	commits := float64(n)
 	events := commits * float64(nodes)
 	c.perCommit = max(0.1, (s.fetches/float64(nodes)-beats*sec)/commits)
 	c.fetchCPU = max(1e-6, (s.cpu.Seconds()-commitCPU.Seconds()*commits-events*c.eventCPU)/s.fetches)
 	c.fetchBytes = max(1, (s.bytes-events*c.eventBytes)/s.fetches)
+	return c, nil
+}
+
+// model says where one Postgres ends.
+func (b *bench) model(nodes int, c costs) {
 	b.value("model: a fetch", "µs of Postgres", fmt.Sprintf("processor time with %d nodes at 100 commits/s, less the writer's and the events', by the fetches", nodes), series{c.fetchCPU * 1e6}, nil)
 	b.value("model: an event sent to a node", "µs of Postgres", "processor time of fetches of 10,000 events, by the events", series{c.eventCPU * 1e6}, nil)
 	b.value("model: bytes of a fetch", "bytes", "received, less the events'", series{c.fetchBytes}, nil)
@@ -121,7 +130,6 @@ func (b *bench) model(ctx context.Context, nodes int, s spent, commitCPU time.Du
 		b.value(enoughName(r, "fetches' share"), "%", "how much of that core goes into fetches, whatever they bring", series{100 * c.fetches(r) * c.fetchCPU / one}, nil)
 		b.value(enoughName(r, "sent"), "bytes/s", "what Postgres sends to them", series{c.bytes(1/one, r)}, nil)
 	}
-	return nil
 }
 
 func enoughName(rate float64, what string) string {

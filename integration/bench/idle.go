@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -16,16 +17,29 @@ import (
 
 // crowd are nodes on one table, all in this process, each with connections of its own.
 type crowd struct {
-	nodes    []*lockstep.Node
-	first    *lockstep.Table[int, account]
-	pool     *pgxpool.Pool
-	received atomic.Int64 // bytes that came from the server
+	config lockstep.Config // of each node, but for its name
+	nodes  []*lockstep.Node
+	tables []*lockstep.Table[int, account] // one of each node
+	pool   *pgxpool.Pool
+	wire   wire
 }
 
 // newCrowd has no nodes yet.
-func (b *bench) newCrowd(ctx context.Context) (*crowd, error) {
-	c := &crowd{}
-	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
+func (b *bench) newCrowd(ctx context.Context) (c *crowd, err error) {
+	c = &crowd{}
+	c.pool, err = c.wire.pool(ctx, b.server.DSN("postgres"))
+	return c, err
+}
+
+// wire counts what goes over connections.
+type wire struct {
+	received atomic.Int64 // bytes that came from the server
+	asks     atomic.Int64 // round trips: times that something was sent
+}
+
+// pool connects by the wire.
+func (w *wire) pool(ctx context.Context, dsn string, change ...func(*pgxpool.Config)) (*pgxpool.Pool, error) {
+	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
 	}
@@ -35,37 +49,53 @@ func (b *bench) newCrowd(ctx context.Context) (*crowd, error) {
 		if err != nil {
 			return nil, err
 		}
-		return &counted{conn, &c.received}, nil
+		return &counted{conn, w}, nil
 	}
-	c.pool, err = pgxpool.NewWithConfig(ctx, cfg)
-	return c, err
+	for _, f := range change {
+		f(cfg)
+	}
+	return pgxpool.NewWithConfig(ctx, cfg)
 }
 
-// counted counts what is read.
+// counted is a connection that is counted.
 type counted struct {
 	net.Conn
 
-	n *atomic.Int64
+	wire *wire
 }
 
 func (c *counted) Read(p []byte) (int, error) {
 	n, err := c.Conn.Read(p)
-	c.n.Add(int64(n))
+	c.wire.received.Add(int64(n))
 	return n, err
 }
 
-// grow starts nodes until there are n.
+func (c *counted) Write(p []byte) (int, error) {
+	c.wire.asks.Add(1)
+	return c.Conn.Write(p)
+}
+
+// grow starts nodes until there are n, some at a time.
 func (c *crowd) grow(ctx context.Context, n int, table string) error {
 	for len(c.nodes) < n {
-		t := accountsTable(table)
-		node, err := lockstep.Start(ctx, c.pool, lockstep.Config{Name: fmt.Sprint("bench", len(c.nodes)), MaxLoads: -1}, t)
-		if err != nil {
+		some := min(8, n-len(c.nodes))
+		nodes, tables, errs := make([]*lockstep.Node, some), make([]*lockstep.Table[int, account], some), make([]error, some)
+		var all sync.WaitGroup
+		for i := range some {
+			cfg := c.config
+			cfg.Name, cfg.MaxLoads = fmt.Sprint("bench", len(c.nodes)+i), -1
+			tables[i] = accountsTable(table)
+			all.Go(func() { nodes[i], errs[i] = lockstep.Start(ctx, c.pool, cfg, tables[i]) })
+		}
+		all.Wait()
+		for i := range some {
+			if errs[i] == nil {
+				c.nodes, c.tables = append(c.nodes, nodes[i]), append(c.tables, tables[i])
+			}
+		}
+		if err := errors.Join(errs...); err != nil {
 			return err
 		}
-		if len(c.nodes) == 0 {
-			c.first = t
-		}
-		c.nodes = append(c.nodes, node)
 	}
 	return nil
 }
@@ -78,10 +108,12 @@ func (c *crowd) fetches() (n uint64) {
 }
 
 func (c *crowd) close(ctx context.Context) error {
-	var errs []error
-	for _, node := range c.nodes {
-		errs = append(errs, node.Close(ctx))
+	errs := make([]error, len(c.nodes))
+	var all sync.WaitGroup
+	for i, node := range c.nodes {
+		all.Go(func() { errs[i] = node.Close(ctx) })
 	}
+	all.Wait()
 	c.pool.Close()
 	return errors.Join(errs...)
 }
@@ -105,11 +137,11 @@ func (c *crowd) spend(ctx context.Context, b *bench, fn func() error) (s spent, 
 	if err != nil {
 		return s, err
 	}
-	began, cpu, fetches, bytes := time.Now(), b.serverCPU(), c.fetches(), c.received.Load()
+	began, cpu, fetches, bytes := time.Now(), b.serverCPU(), c.fetches(), c.wire.received.Load()
 	if err := fn(); err != nil {
 		return s, err
 	}
-	s = spent{took: time.Since(began), cpu: b.serverCPU() - cpu, fetches: float64(c.fetches() - fetches), bytes: float64(c.received.Load() - bytes)}
+	s = spent{took: time.Since(began), cpu: b.serverCPU() - cpu, fetches: float64(c.fetches() - fetches), bytes: float64(c.wire.received.Load() - bytes)}
 	after, err := commits()
 	s.commits = float64(after - before)
 	return s, err

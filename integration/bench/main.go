@@ -4,7 +4,7 @@
 // the median of the rounds with the lowest and the highest beside it. Times are
 // context, ratios are the result.
 //
-//	go run ./integration/bench                    all of it, about 20 minutes on two cores
+//	go run ./integration/bench                    all of it, about 26 minutes on two cores
 //	go run ./integration/bench -only reads,load   parts, merged into what is there
 //	go run ./integration/bench --quick            what is to be reached, scaled down; writes nothing
 package main
@@ -53,6 +53,8 @@ type scale struct {
 	missed  int           // events of the cut that must not fill the memory
 	nodes   int           // the most that follow writers
 	idle    int           // nodes that do nothing
+	fleet   int           // the most that follow directly, and over a stream
+	watched time.Duration // for which each number of them is watched
 	quiet   time.Duration // for which idle nodes are watched
 }
 
@@ -60,11 +62,11 @@ type scale struct {
 var (
 	full = scale{
 		rounds: 3, span: 2 * time.Second, rows: 1_000_000, looks: 500_000, look: 150 * time.Millisecond, commits: 200, outbox: 10_000_000,
-		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second,
+		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second, fleet: 200, watched: 2500 * time.Millisecond,
 	}
 	small = scale{
 		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
-		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second,
+		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second, fleet: 12, watched: 800 * time.Millisecond,
 	}
 )
 
@@ -86,6 +88,7 @@ var parts = []struct {
 	{"fetches", "A fetch, and the size of the outbox", true, fetches},
 	{"idle", "Idle nodes", true, idle},
 	{"growth", "How cost grows", false, growth},
+	{"fanout", "Many nodes: direct, and over NATS", true, fanout},
 	{"bounded", "A cut that does not fit into memory", false, bounded},
 	{"retention", "An outbox that trims itself", false, retention}, // 20 minutes: only where it is named
 }
@@ -99,6 +102,9 @@ func names() string {
 }
 
 func main() {
+	if help() {
+		return
+	}
 	b := &bench{print: os.Stdout, scale: full}
 	flag.BoolVar(&b.quick, "quick", false, "only what is to be reached, scaled down; writes nothing and exits 0 whatever it is")
 	only := flag.String("only", strings.TrimSuffix(names(), ",retention"), "the parts to run; there is retention as well, which takes 20 minutes")
@@ -107,6 +113,7 @@ func main() {
 	flag.DurationVar(&b.span, "span", full.span, "how long writers write in a round")
 	flag.IntVar(&b.rows, "rows", full.rows, "rows of the large tables")
 	flag.IntVar(&b.outbox, "outbox", full.outbox, "rows of the largest outbox")
+	flag.IntVar(&b.fleet, "fleet", full.fleet, "the most nodes that follow directly, and over a stream")
 	flag.IntVar(&b.missed, "missed", full.missed, "events of the cut that must not fill the memory")
 	flag.Parse()
 	if b.quick {
@@ -141,8 +148,8 @@ func (b *bench) all(ctx context.Context, only []string, out string) (err error) 
 	}()
 	fmt.Fprintln(b.print, settingsLine(b.settings))
 	if b.quick {
-		fmt.Fprintf(b.print, "scaled down: %d round of %v, %s rows, %s rows in the largest outbox, %d idle nodes for %v\n",
-			b.rounds, b.span, grouped(int64(b.rows)), grouped(int64(b.outbox)), b.idle, b.quiet)
+		fmt.Fprintf(b.print, "scaled down: %d round of %v, %s rows, %s rows in the largest outbox, %d idle nodes for %v, %d on a stream for %v\n",
+			b.rounds, b.span, grouped(int64(b.rows)), grouped(int64(b.outbox)), b.idle, b.quiet, b.fleet, b.watched)
 	}
 	for _, p := range parts {
 		if !slices.Contains(only, p.name) || b.quick && !p.quick {

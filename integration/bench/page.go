@@ -145,6 +145,9 @@ func section(w *strings.Builder, part, title string, all []figure, drawn map[str
 	if part == "growth" {
 		w.WriteString(enough(all))
 	}
+	if part == "fanout" {
+		w.WriteString(manyNodes(all))
+	}
 }
 
 // cells is a table of two dimensions, and a sentence for each of its rows.

@@ -19,7 +19,7 @@ import (
 // serve starts the server that is measured, and says under which settings.
 func (b *bench) serve(ctx context.Context, walLevel string) (stop func() error, err error) {
 	b.server, err = pgserver.Start(ctx, pgserver.Config{Settings: map[string]string{
-		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "1GB", "max_connections": "400",
+		"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on", "shared_buffers": "1GB", "max_connections": "600",
 		"max_wal_size": "8GB", "checkpoint_timeout": "30min", "autovacuum_naptime": "10s", "wal_level": walLevel,
 	}})
 	if err != nil {

@@ -9,6 +9,9 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 )
 
+// Version is that of the server.
+const Version = server.VERSION
+
 // User is somebody who may connect, and to which subjects they may publish and
 // subscribe; nil: to all.
 type User struct {

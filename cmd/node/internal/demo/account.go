@@ -27,6 +27,7 @@ func (c *cluster) account(ctx context.Context) error {
 	fmt.Fprintln(w, "node\tevents applied\treplays\tevents replayed\tfull reloads\tvisible p50\tp99\trows\tdiffering\t")
 	wrong := c.wrong
 	timed := 0
+	var all []*account
 	for _, n := range c.nodes {
 		m, err := n.ask(ctx, request{Do: "rows", Token: token})
 		if err != nil {
@@ -36,6 +37,7 @@ func (c *cluster) account(ctx context.Context) error {
 		took := c.book.latencies(n.name)
 		timed += len(took)
 		s := m.Status
+		all = append(all, s)
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\t%d\t%s\t%s\t%s\t%d\t\n", n.name, thousands(s.Events), s.Replays, thousands(s.EventsReplayed),
 			s.Reloads, quantile(took, 0.5), quantile(took, 0.99), thousands(uint64(len(m.Rows))), len(differing))
 		for _, d := range differing[:min(3, len(differing))] {
@@ -52,6 +54,9 @@ func (c *cluster) account(ctx context.Context) error {
 	c.line(plain, "\n%s", table)
 	c.line(dim, "visible: from a commit's return in the writer until the node shows the row, by this machine's one clock;")
 	c.line(dim, "%s waits were timed, those that an outage drew out are left out", thousands(uint64(timed)))
+	if c.fanout != nil {
+		c.sources(all)
+	}
 	c.line(plain, "written: %s", c.traffic.summary())
 	return c.verdict(wrong)
 }

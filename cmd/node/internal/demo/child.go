@@ -9,10 +9,11 @@ import (
 	"os"
 	"os/exec"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
-// child is a node process as the parent sees it.
+// child is a process of the demo as the parent sees it.
 type child struct {
 	name string
 	cmd  *exec.Cmd
@@ -20,23 +21,24 @@ type child struct {
 	done chan struct{} // closed when its output has ended
 	heed func(*child, message)
 
-	ready chan message
-	mu    sync.Mutex
-	next  int
-	asked map[int]chan message
+	source atomic.Value // a string: what it last said it follows; nil: it has not changed
+	ready  chan message
+	mu     sync.Mutex
+	next   int
+	asked  map[int]chan message
 }
 
-// startChild runs this program again as a node process, and waits until its
-// tables are loaded. The context bounds the wait, not the process: that ends
+// startChild runs this program again with other arguments and more in its environment, as a node process
+// or a NATS server, and waits until it is ready. The context bounds the wait, not the process: that ends
 // when its input does, after its last answer.
-func startChild(ctx context.Context, name, dsn, company, schema, proxy string, heed func(*child, message)) (*child, error) {
+func startChild(ctx context.Context, name string, env []string, heed func(*child, message), args ...string) (*child, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find this program: %w", err)
 	}
 	c := &child{name: name, done: make(chan struct{}), heed: heed, ready: make(chan message, 1), asked: map[int]chan message{}}
-	c.cmd = exec.Command(self, "demo-node", "--name", name, "--company", company, "--log-schema", schema, "--proxy", proxy)
-	c.cmd.Env = append(os.Environ(), "LOCKSTEP_DSN="+dsn)
+	c.cmd = exec.Command(self, args...)
+	c.cmd.Env = append(os.Environ(), env...)
 	c.cmd.Stderr = os.Stderr
 	newGroup(c.cmd)
 	if c.in, err = c.cmd.StdinPipe(); err != nil {

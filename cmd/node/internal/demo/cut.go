@@ -12,10 +12,10 @@ import (
 	"github.com/rs/zerolog"
 )
 
-// cut is a TCP proxy between one node and Postgres, which can be cut.
+// cut are TCP proxies between one node and all that it follows, which can be cut.
 type cut struct {
-	proxy *toxiproxy.Proxy
-	isOff atomic.Bool
+	proxies []*toxiproxy.Proxy // to Postgres, and to NATS
+	isOff   atomic.Bool
 }
 
 // upstream is where Postgres really answers, whichever of several hosts or
@@ -33,29 +33,38 @@ func upstream(ctx context.Context, pool *pgxpool.Pool) (string, error) {
 	return addr.String(), nil
 }
 
-// newCut puts a proxy in front of a server.
-func newCut(upstream string) (*cut, error) {
+// newCut puts a proxy in front of each server.
+func newCut(upstreams ...string) (*cut, error) {
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
-	p := toxiproxy.NewProxy(server, "demo", "127.0.0.1:0", upstream)
-	if err := p.Start(); err != nil {
-		return nil, fmt.Errorf("start a proxy: %w", err)
+	c := &cut{}
+	for _, u := range upstreams {
+		p := toxiproxy.NewProxy(server, "demo", "127.0.0.1:0", u)
+		if err := p.Start(); err != nil {
+			c.off()
+			return nil, fmt.Errorf("start a proxy: %w", err)
+		}
+		c.proxies = append(c.proxies, p)
 	}
-	return &cut{proxy: p}, nil
+	return c, nil
 }
 
-// addr is where the proxy listens; it stays the same over off and on.
-func (c *cut) addr() string { return c.proxy.Listen }
+// addr is where the i-th proxy listens; it stays the same over off and on.
+func (c *cut) addr(i int) string { return c.proxies[i].Listen }
 
 // off drops every connection and takes no new ones, until on.
 func (c *cut) off() {
 	c.isOff.Store(true)
-	c.proxy.Stop()
+	for _, p := range c.proxies {
+		p.Stop()
+	}
 }
 
 func (c *cut) on() error {
 	c.isOff.Store(false)
-	if err := c.proxy.Start(); err != nil {
-		return fmt.Errorf("heal the connection: %w", err)
+	for _, p := range c.proxies {
+		if err := p.Start(); err != nil {
+			return fmt.Errorf("heal the connection: %w", err)
+		}
 	}
 	return nil
 }

@@ -29,6 +29,7 @@ type Options struct {
 	Rate     int           // transactions a second
 	Duration time.Duration // of a round of traffic; the outage takes its second third
 	Once     bool          // end after one round; else go on until interrupted
+	Fanout   bool          // the nodes follow a stream of NATS, which has an outage too
 	DSN      string        // the caller's own server; "": a private one
 	Page     string        // loopback address of the page, or off
 	Out      io.Writer
@@ -49,6 +50,7 @@ type cluster struct {
 	traffic *traffic
 	nodes   []*child
 	cuts    []*cut
+	fanout  *fanout // nil: the nodes ask Postgres
 	book    *book
 	site    *site                        // nil: there is no page
 	ready   atomic.Pointer[pgxpool.Pool] // pool, once everything has begun
@@ -132,6 +134,11 @@ func (c *cluster) begin(ctx context.Context) error {
 	if err := c.prepare(ctx); err != nil {
 		return err
 	}
+	if c.Fanout {
+		if err := c.startFanout(ctx); err != nil {
+			return err
+		}
+	}
 	if err := c.startNodes(ctx); err != nil {
 		return err
 	}
@@ -199,19 +206,28 @@ func execute(ctx context.Context, pool *pgxpool.Pool, sql string) error {
 	return err
 }
 
-// startNodes starts the node processes, each behind a proxy of its own.
+// startNodes starts the node processes, each behind proxies of its own.
 func (c *cluster) startNodes(ctx context.Context) error {
 	addr, err := upstream(ctx, c.pool)
 	if err != nil {
 		return err
 	}
+	upstreams := []string{addr}
+	if c.fanout != nil {
+		upstreams = append(upstreams, c.fanout.addr)
+	}
 	for i := range c.Nodes {
-		proxy, err := newCut(addr)
+		proxy, err := newCut(upstreams...)
 		if err != nil {
 			return err
 		}
 		c.cuts = append(c.cuts, proxy)
-		n, err := startChild(ctx, fmt.Sprintf("node-%d", i+1), c.pool.Config().ConnString(), c.company, c.schema, proxy.addr(), c.heed)
+		name := fmt.Sprintf("node-%d", i+1)
+		args := []string{"demo-node", "--name", name, "--company", c.company, "--log-schema", c.schema, "--proxy", proxy.addr(0)}
+		if c.fanout != nil {
+			args = append(args, "--nats", proxy.addr(1))
+		}
+		n, err := startChild(ctx, name, []string{"LOCKSTEP_DSN=" + c.pool.Config().ConnString()}, c.heed, args...)
 		if err != nil {
 			return err
 		}
@@ -238,6 +254,13 @@ func (c *cluster) heed(n *child, m message) {
 			s = good
 		}
 		c.say(s, "%s is %s", n.name, text)
+	case "source":
+		n.source.Store(m.State)
+		if m.State == onStream {
+			c.say(good, "%s follows the stream", n.name)
+		} else {
+			c.say(watch, "%s follows Postgres directly: %s", n.name, firstLine(m.Text))
+		}
 	case "visible":
 		c.book.visible(n.name, m.Stamp, m.At)
 	case "failed":
@@ -259,6 +282,9 @@ func (c *cluster) clean() error {
 		p.off()
 	}
 	var errs []error
+	if c.fanout != nil {
+		errs = append(errs, c.fanout.end())
+	}
 	if c.claim != nil {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()

@@ -16,12 +16,13 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/cmd/node/internal/window"
+	"github.com/pglockstep/lockstep/outbox/stream"
 )
 
 // request is what the parent asks of a node process, a JSON line.
 type request struct {
 	ID    int            `json:"id"`
-	Do    string         `json:"do"` // status, manager, rows, sample, look
+	Do    string         `json:"do"` // status, manager, rows, sample, look; of the NATS server: down, up
 	Who   int            `json:"who,omitempty"`
 	Token lockstep.Token `json:"token"` // to wait for first; zero: answer as things are
 	Query *window.Query  `json:"query,omitempty"`
@@ -29,7 +30,7 @@ type request struct {
 
 // message is what a node process says, a JSON line.
 type message struct {
-	Kind   string         `json:"kind"` // ready, state, visible, reply, failed
+	Kind   string         `json:"kind"` // ready, state, source, visible, reply, failed
 	ID     int            `json:"id,omitempty"`
 	State  string         `json:"state,omitempty"`
 	Text   string         `json:"text,omitempty"`
@@ -51,12 +52,16 @@ type account struct {
 	EventsReplayed uint64  `json:"events_replayed"`
 	Reloads        uint64  `json:"reloads"` // full ones, after the first load
 	Aborted        int64   `json:"aborted"` // rows seen that were never committed
+	Source         string  `json:"source"`  // stream, or the bell by which it follows Postgres
+	Batches        uint64  `json:"batches"` // taken from the stream
+	Asked          uint64  `json:"asked"`   // fetches from Postgres of a node with a stream
 }
 
 // RunNode is a node process: it follows the company, answers requests from
 // in, and ends when in does, so that it never outlives the demo. The connection
-// string comes from the environment, where process lists do not show it.
-func RunNode(ctx context.Context, cfg *pgxpool.Config, proxy string, node lockstep.Config, company string, in io.Reader, out io.Writer) error {
+// string comes from the environment, where process lists do not show it. proxy leads to
+// Postgres, nats to NATS; "": it asks Postgres.
+func RunNode(ctx context.Context, cfg *pgxpool.Config, proxy, nats string, node lockstep.Config, company string, in io.Reader, out io.Writer) error {
 	p := &process{out: json.NewEncoder(out), dir: newDirectory(company)}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,6 +72,10 @@ func RunNode(ctx context.Context, cfg *pgxpool.Config, proxy string, node lockst
 	}
 	defer pool.Close()
 	node.Logger = slog.New(slog.DiscardHandler) // the parent tells the story
+	if nats != "" {
+		p.fanned = true
+		node.Source, node.Register = follow(nats, &p.stream), 5*time.Second // as other nodes: the page shows it
+	}
 	requests := readRequests(in, cancel)
 	if p.node, err = lockstep.Start(ctx, pool, node, p.dir.departments, p.dir.employees); err != nil {
 		return p.failed(err)
@@ -114,6 +123,9 @@ type process struct {
 	node *lockstep.Node
 	dir  *directory
 
+	fanned bool            // it follows a stream
+	stream stream.Counters // of which
+
 	aborted atomic.Int64 // rows with a salary that was rolled back
 }
 
@@ -153,6 +165,7 @@ func (p *process) answer(ctx context.Context, r request) {
 	m.Status = &account{
 		State: s.State.String(), Staleness: s.Staleness.Seconds(), Events: s.Events, Replays: s.Replays,
 		EventsReplayed: s.EventsReplayed, Reloads: s.Resyncs + s.Reloads, Aborted: p.aborted.Load(),
+		Source: s.Bell, Batches: p.stream.Batches.Load(), Asked: p.stream.Asked.Load(),
 	}
 	p.say(m)
 }
@@ -195,20 +208,25 @@ func (p *process) watchWrites(ctx context.Context) {
 	}
 }
 
-// watchState tells when the node is live, or is not any more.
+// watchState tells when the node is live, or is not any more, and when it goes over to the stream, or to Postgres.
 func (p *process) watchState(ctx context.Context) {
 	tick := time.NewTicker(50 * time.Millisecond)
 	defer tick.Stop()
-	last := lockstep.Live
+	last, source := lockstep.Live, onStream
 	for {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
-		if s := p.node.Status(); s.State != last {
+		s := p.node.Status()
+		if s.State != last {
 			last = s.State
 			p.say(message{Kind: "state", State: s.State.String(), Text: s.Reason, At: time.Now()})
+		}
+		if p.fanned && s.Bell != source && s.Bell != "" {
+			source = s.Bell
+			p.say(message{Kind: "source", State: s.Bell, Text: s.WhyBell})
 		}
 	}
 }

@@ -78,7 +78,7 @@ func (c *cluster) buttons(life context.Context) []window.Action {
 	of := func(do func(ctx context.Context, i int) (string, error)) func(context.Context, string) (string, error) {
 		return func(_ context.Context, node string) (string, error) { return c.press(life, node, do) }
 	}
-	return []window.Action{
+	actions := []window.Action{
 		{Name: "burst", Label: "Write a burst", Hint: "1,000 transactions, as fast as they go", Do: of(func(ctx context.Context, _ int) (string, error) {
 			began := time.Now()
 			if err := c.traffic.burst(ctx, burst); err != nil {
@@ -108,6 +108,12 @@ func (c *cluster) buttons(life context.Context) []window.Action {
 			return c.heal(ctx, i)
 		})},
 	}
+	if c.Fanout {
+		actions = append(actions, window.Action{Name: "drought", Label: "Stop NATS", Hint: "until every node follows Postgres; then it comes back", Do: of(func(ctx context.Context, _ int) (string, error) {
+			return returned, c.drought(ctx)
+		})})
+	}
+	return actions
 }
 
 // press takes the stage and does what a button says. i is -1 unless it is a node's.

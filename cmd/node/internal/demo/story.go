@@ -79,7 +79,13 @@ func (c *cluster) scenes(ctx context.Context, victim int) error {
 		return err
 	}
 	c.progress(ctx)
-	return c.outage(ctx, victim, sixth)
+	if err := c.outage(ctx, victim, sixth); err != nil || c.fanout == nil || errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	if err := c.awaitSource(ctx, true); err != nil { // the node that was cut off
+		return cause(err)
+	}
+	return c.drought(ctx)
 }
 
 // outage cuts a node off for a while, shows that it answers, and heals it.
@@ -102,7 +108,15 @@ func (c *cluster) cutOff(i int) {
 	c.frozen[i] = c.reports()
 	c.book.cut(c.nodes[i].name, time.Now())
 	c.cuts[i].off()
-	c.say(bad, "cut: %s has lost its way to Postgres; writes go on", c.nodes[i].name)
+	c.say(bad, "cut: %s has lost its way to %s; writes go on", c.nodes[i].name, c.sourceNames())
+}
+
+// sourceNames are what nodes follow.
+func (c *cluster) sourceNames() string {
+	if c.fanout != nil {
+		return "Postgres and NATS"
+	}
+	return "Postgres"
 }
 
 // heal gives it back, and returns what it did once the node has caught up. Caller has the stage.
@@ -112,7 +126,7 @@ func (c *cluster) heal(ctx context.Context, i int) (string, error) {
 	if err := c.cuts[i].on(); err != nil {
 		return "", err
 	}
-	c.say(good, "healed: %s can reach Postgres again", node.name)
+	c.say(good, "healed: %s can reach %s again", node.name, c.sourceNames())
 	token, err := c.token(ctx)
 	if err != nil {
 		return "", err

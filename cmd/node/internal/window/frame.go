@@ -127,6 +127,9 @@ func (w *Window) asked(n *watched, dark bool) nodeJSON {
 	if s.Loads > 0 {
 		j.Facts[6].Tone = Watch
 	}
+	if s.BellWhy != "" {
+		j.Facts = append(j.Facts, fact{"why this bell", w.text(s.BellWhy), Watch})
+	}
 	for _, t := range s.Tables {
 		if t.Problem != "" {
 			j.Facts = append(j.Facts, fact{t.Name, w.text(t.Problem), Bad})

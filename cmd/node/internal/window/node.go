@@ -24,6 +24,7 @@ type Sample struct {
 	Staleness float64 `json:"staleness"`        // in seconds
 	Position  string  `json:"position"`
 	Bell      string  `json:"bell"`
+	BellWhy   string  `json:"bell_why,omitempty"` // why it is not a better one
 
 	Events         uint64 `json:"events"`    // applied
 	Gaps           uint64 `json:"gaps"`      // closed, in whichever way
@@ -62,7 +63,7 @@ func (l *local) Name() string { return l.node.Status().Name }
 func (l *local) Sample(context.Context) (Sample, error) {
 	s := l.node.Status()
 	out := Sample{
-		StateName: s.State.String(), Reason: s.Reason, Staleness: s.Staleness.Seconds(), Position: s.Position.String(), Bell: s.Bell,
+		StateName: s.State.String(), Reason: s.Reason, Staleness: s.Staleness.Seconds(), Position: s.Position.String(), Bell: s.Bell, BellWhy: s.WhyBell,
 		Events: s.Events, Gaps: s.Gaps.Late + s.Gaps.Void + s.Gaps.Replayed + s.Gaps.Reloaded, OpenGaps: s.Gaps.Open,
 		Replays: s.Replays, EventsReplayed: s.EventsReplayed, Loads: s.Resyncs + s.Reloads,
 	}

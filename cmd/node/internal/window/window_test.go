@@ -96,7 +96,7 @@ func TestWhatHappenedIsRememberedAndMarked(t *testing.T) {
 		}
 		say(Sample{StateName: "live", Events: 100})
 		say(Sample{StateName: "stale", Reason: "the password geheim\nis wrong", Staleness: 3, Events: 100})
-		say(Sample{StateName: "live", Events: 400, Gaps: 7, Replays: 1, EventsReplayed: 300})
+		say(Sample{StateName: "live", Events: 400, Gaps: 7, Replays: 1, EventsReplayed: 300, Bell: "notify", BellWhy: "not on the stream: geheim"})
 		n.sample.Store(nil)
 		time.Sleep(3 * time.Second)
 		if err := w.open(0); err != nil {
@@ -104,7 +104,7 @@ func TestWhatHappenedIsRememberedAndMarked(t *testing.T) {
 		}
 		f, _ := w.newest(0)
 		got := string(f)
-		for _, want := range []string{"n1 is live", "n1 is stale: the password ***; is wrong", "3.00 s at most. Marks: 1 second with gaps, 1 replay, 0 loads", `"state":"no answer"`, "the pipe is broken", "300 at most"} {
+		for _, want := range []string{"n1 is live", "n1 is stale: the password ***; is wrong", "3.00 s at most. Marks: 1 second with gaps, 1 replay, 0 loads", `"state":"no answer"`, "the pipe is broken", "300 at most", "not on the stream: ***"} {
 			if !strings.Contains(got, want) {
 				t.Errorf("no %q in %s", want, got)
 			}

@@ -1,0 +1,62 @@
+package demo
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/pglockstep/lockstep/internal/natsserver"
+)
+
+// The directories of brokers.
+const brokerDirs = "lockstep-nats-*"
+
+// RunBroker is a process with a NATS server in it, whose streams are files in a temporary directory. It answers
+// requests from in, which stop the server (down) and start it again on the same files and port (up), and
+// ends when in does, so that neither it nor its files outlive the demo.
+func RunBroker(in io.Reader, out io.Writer) (err error) {
+	p := &process{out: json.NewEncoder(out)}
+	dir, err := os.MkdirTemp("", brokerDirs)
+	if err != nil {
+		return p.failed(err)
+	}
+	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
+	server, err := natsserver.Start(natsserver.Config{Dir: dir})
+	if err != nil {
+		return p.failed(err)
+	}
+	defer func() {
+		if server != nil {
+			server.Stop()
+		}
+	}()
+	port := server.Port
+	p.say(message{Kind: "ready", Text: fmt.Sprintf("127.0.0.1:%d", port)})
+	for lines := bufio.NewScanner(in); lines.Scan(); {
+		var r request
+		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
+			return err // not the parent
+		}
+		m := message{Kind: "reply", ID: r.ID}
+		switch {
+		case r.Do == "down" && server != nil:
+			server.Stop()
+			server = nil
+		case r.Do == "up" && server == nil:
+			if server, err = natsserver.Start(natsserver.Config{Dir: dir, Port: port}); err != nil {
+				server, m.Failed = nil, err.Error()
+			}
+		}
+		p.say(m)
+	}
+	return nil
+}
+
+// startBroker runs this program again as a NATS server, and waits until that takes connections.
+func startBroker(ctx context.Context, heed func(*child, message)) (*child, error) {
+	return startChild(ctx, "NATS", nil, heed, "demo-broker")
+}
