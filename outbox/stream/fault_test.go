@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/natsserver"
@@ -198,6 +200,71 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 			f.neverResynced(t)
 		})
 	}
+}
+
+// deleteStream takes the stream away from under whoever follows it.
+func (r *rig) deleteStream(t *testing.T) {
+	t.Helper()
+	nc, err := nats.Connect(r.nats.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	defer func() { nc.Close(); <-closed }()
+	js, err := jetstream.New(nc)
+	if err == nil {
+		err = js.DeleteStream(t.Context(), "lockstep")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheStreamIsDeleted(t *testing.T) {
+	r := newRig(t)
+	relay := r.relay(t).leads(t)
+	f := r.node(t, away(time.Second)).onStream(t)
+	r.deleteStream(t) // the relay makes it again
+	n := f.n.Batches.Load()
+	until(t, "batches come again", func() bool { return f.Status().Bell == "stream" && f.n.Batches.Load() > n+5 })
+	r.same(t, f, "of the new stream")
+	relay.kill()
+	r.deleteStream(t) // nobody does
+	until(t, "the node follows Postgres", func() bool { return f.Status().Bell == "notify" })
+	r.same(t, f, "directly")
+	r.relay(t).leads(t)
+	until(t, "the node is back", func() bool { return f.Status().Bell == "stream" })
+	r.same(t, f, "over the stream again")
+	f.neverResynced(t)
+}
+
+// A relay that has lost NATS while another reaches it is of no use as the one that leads.
+func TestALeaderWithoutNATSLetsAnotherLead(t *testing.T) {
+	r := newRig(t)
+	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "nats", "127.0.0.1:0", strings.TrimPrefix(r.nats.URL(), "nats://"))
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Stop)
+	quick := func(c *stream.Config) { c.TakeOver = 100 * time.Millisecond }
+	first := r.relay(t, quick, func(c *stream.Config) { c.URL = "nats://" + proxy.Listen }).leads(t)
+	second := r.relay(t, quick)
+	f := r.node(t).onStream(t)
+	proxy.Stop()
+	second.leads(t)
+	if first.Counters().Leads.Load() {
+		t.Error("both lead")
+	}
+	n := f.n.Batches.Load()
+	until(t, "its batches come", func() bool { return f.n.Batches.Load() > n+3 })
+	second.kill()
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first.leads(t)
+	r.same(t, f, "the end")
+	f.neverResynced(t)
 }
 
 func TestARelayIsKilledAndAnotherTakesOver(t *testing.T) {

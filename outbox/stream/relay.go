@@ -45,7 +45,8 @@ type Config struct {
 	Beat time.Duration
 	// CatalogueEvery is the time between two looks at the catalogue. Default 3 s.
 	CatalogueEvery time.Duration
-	// TakeOver is how often a relay that does not lead tries to. Default 500 ms.
+	// TakeOver is how often a relay that does not lead tries to, give or take: half of it at the
+	// least, drawn each time. Default 500 ms.
 	TakeOver time.Duration
 	// MaxCut is the largest batch, in bytes, that is published; nodes read a larger one
 	// from Postgres. Default 64 MiB.
@@ -151,7 +152,7 @@ func (r *Relay) Run(ctx context.Context) error {
 			wait = r.cfg.TakeOver
 		}
 		r.cfg.Logger.Warn("the relay's session has ended", "error", err)
-		if !pause.For(ctx, wait/2+rand.N(wait/2+1)) {
+		if !pause.For(ctx, standby(wait)) {
 			return nil
 		}
 		wait = min(2*wait, 5*time.Second)
@@ -181,10 +182,20 @@ func (r *Relay) session(ctx context.Context) error {
 	return newLeader(r, s, run).follow(ctx)
 }
 
+// standby draws how long a relay that does not lead waits before it tries again: many
+// that were started at once must not ask at once for ever.
+func standby(takeOver time.Duration) time.Duration { return takeOver/2 + rand.N(takeOver/2+1) }
+
 // lead waits until this relay leads.
 func (r *Relay) lead(ctx context.Context, s *outbox.Session) (outbox.Run, error) {
 	said := false
 	for {
+		if !r.out.nc.IsConnected() { // who cannot publish leaves the lead to others
+			if !pause.For(ctx, standby(r.cfg.TakeOver)) {
+				return outbox.Run{}, context.Cause(ctx)
+			}
+			continue
+		}
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		run, err := s.Lead(asking)
 		cancel()
@@ -195,7 +206,7 @@ func (r *Relay) lead(ctx context.Context, s *outbox.Session) (outbox.Run, error)
 			r.cfg.Logger.Info("another relay leads: waiting to take over", "stream", r.cfg.Stream)
 			said = true
 		}
-		if !pause.For(ctx, r.cfg.TakeOver) {
+		if !pause.For(ctx, standby(r.cfg.TakeOver)) {
 			return outbox.Run{}, context.Cause(ctx)
 		}
 	}
