@@ -239,16 +239,59 @@ func TestTheStreamIsDeleted(t *testing.T) {
 	f.neverResynced(t)
 }
 
-// A relay that has lost NATS while another reaches it is of no use as the one that leads.
-func TestALeaderWithoutNATSLetsAnotherLead(t *testing.T) {
-	r := newRig(t)
-	proxy := toxiproxy.NewProxy(toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop()), "nats", "127.0.0.1:0", strings.TrimPrefix(r.nats.URL(), "nats://"))
+// proxied puts a proxy in front of NATS for a relay.
+func (r *rig) proxied(t *testing.T) (*toxiproxy.Proxy, func(*stream.Config)) {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	proxy := toxiproxy.NewProxy(server, "nats", "127.0.0.1:0", strings.TrimPrefix(r.nats.URL(), "nats://"))
 	if err := proxy.Start(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Stop)
+	return proxy, func(c *stream.Config) { c.URL = "nats://" + proxy.Listen }
+}
+
+// The stream has a batch and the relay does not know: it publishes it again in a larger one, or another relay
+// does after its end.
+func TestTheAnswerToABatchIsLost(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("and the relay is killed: %v", killed), func(t *testing.T) {
+			r := newRig(t)
+			proxy, behind := r.proxied(t)
+			relay := r.relay(t, behind).leads(t)
+			f := r.node(t, away(time.Hour)).onStream(t)
+			stop := r.writers(t)
+			if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(`{"name": "deaf", "type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`)); err != nil {
+				t.Fatal(err)
+			}
+			unsent, n := relay.Counters().Unsent.Load(), f.n.Batches.Load()
+			until(t, "the batch has come", func() bool { return f.n.Batches.Load() > n })
+			if killed { // it still waits for the answer
+				relay.kill()
+				relay = r.relay(t)
+			} else {
+				until(t, "the relay gives it up", func() bool { return relay.Counters().Unsent.Load() > unsent })
+				proxy.Toxics.ResetToxics(t.Context())
+			}
+			n = f.n.Batches.Load()
+			until(t, "batches come", func() bool { return f.n.Batches.Load() > n+20 })
+			relay.leads(t)
+			stop()
+			r.same(t, f, "the end")
+			f.neverResynced(t)
+			if s := f.Status(); s.Gaps.Misjudged != 0 || s.Bell != "stream" {
+				t.Errorf("the node follows by %s: %s; %+v", s.Bell, s.WhyBell, s.Gaps)
+			}
+		})
+	}
+}
+
+// A relay that has lost NATS while another reaches it is of no use as the one that leads.
+func TestALeaderWithoutNATSLetsAnotherLead(t *testing.T) {
+	r := newRig(t)
+	proxy, behind := r.proxied(t)
 	quick := func(c *stream.Config) { c.TakeOver = 100 * time.Millisecond }
-	first := r.relay(t, quick, func(c *stream.Config) { c.URL = "nats://" + proxy.Listen }).leads(t)
+	first := r.relay(t, quick, behind).leads(t)
 	second := r.relay(t, quick)
 	f := r.node(t).onStream(t)
 	proxy.Stop()
@@ -462,7 +505,7 @@ func TestSubjectPermissionsAreEnough(t *testing.T) {
 		c.Users = []natsserver.User{
 			{Name: "relay", Password: "a", Publish: []string{"lockstep.cuts", "$JS.API.STREAM.*.lockstep"}, Subscribe: []string{"_INBOX.>"}},
 			{Name: "node", Password: "b", Subscribe: []string{"_INBOX.>"}, Publish: []string{
-				"$JS.API.CONSUMER.CREATE.lockstep.>", "$JS.API.CONSUMER.MSG.NEXT.lockstep.>", "$JS.API.CONSUMER.DELETE.lockstep.>", "$JS.API.CONSUMER.INFO.lockstep.>",
+				"$JS.API.CONSUMER.CREATE.lockstep.>", "$JS.API.CONSUMER.MSG.NEXT.lockstep.>",
 			}},
 		}
 	})

@@ -140,46 +140,46 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer out.close()
 	wait := r.cfg.TakeOver
 	for first := true; ; first = false {
-		began := time.Now()
-		err := r.session(ctx)
+		reached, err := r.session(ctx)
 		r.stats.Leads.Store(false)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case first && r.stats.Runs.Load() == 0:
 			return err
-		case time.Since(began) > 10*time.Second:
+		case reached:
 			wait = r.cfg.TakeOver
 		}
 		r.cfg.Logger.Warn("the relay's session has ended", "error", err)
 		if !pause.For(ctx, standby(wait)) {
 			return nil
 		}
-		wait = min(2*wait, 5*time.Second)
+		wait = min(2*wait, max(r.cfg.TakeOver, 2*time.Second))
 	}
 }
 
-// session is one life of the connection to Postgres: it waits for the lead, then leads.
-func (r *Relay) session(ctx context.Context) error {
+// session is one life of the connection to Postgres: it waits for the lead, then leads. It reports whether
+// there was one.
+func (r *Relay) session(ctx context.Context) (reached bool, err error) {
 	s, err := r.src.OpenSilent(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer s.Close()
 	if err := s.Watch(ctx); err != nil {
-		return err
+		return false, err
 	}
 	run, err := r.lead(ctx, s)
 	if err != nil {
-		return err
+		return true, err
 	}
 	r.stats.Runs.Add(1)
 	r.stats.Leads.Store(true)
 	r.cfg.Logger.Info("the relay leads", "stream", r.cfg.Stream, "schema", r.cfg.Schema)
 	if err := s.Hang(ctx); err != nil {
-		return err
+		return true, err
 	}
-	return newLeader(r, s, run).follow(ctx)
+	return true, newLeader(r, s, run).follow(ctx)
 }
 
 // standby draws how long a relay that does not lead waits before it tries again: many
