@@ -66,7 +66,8 @@ func runRelay(cfg relayConfig) error {
 	go func() {
 		defer close(ended)
 		// A first failure to reach anybody is returned: whoever starts relays starts them again.
-		for relay.Run(ctx) != nil && pause.For(ctx, 100*time.Millisecond) { //nolint:revive // all is said
+		for relay.Run(ctx) != nil && pause.For(ctx, 100*time.Millisecond) {
+			continue
 		}
 	}()
 	fmt.Println("began")

@@ -35,7 +35,7 @@ type Config struct {
 	// Stream is the name of the stream, which is made if it is not there. Default "lockstep".
 	Stream string
 	// Retention is how long the stream keeps messages: what a node may be away from
-	// NATS without asking Postgres. Default 24 h.
+	// NATS without asking Postgres, if it waits as long (Source.Away). Default 24 h.
 	Retention time.Duration
 	// MaxBytes is what the stream may take on NATS' disk. Default 1 GiB.
 	MaxBytes int64
