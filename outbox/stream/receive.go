@@ -117,7 +117,7 @@ func (s *session) place(b *batch, size int, now time.Time) {
 	case s.gap: // what comes next is a part of what Postgres is asked for
 		return
 	case !ok: // a clock was set, or it is time to compare them again
-		s.gap = true
+		s.gap, s.untimed = true, true
 		return
 	case b.minNode > outbox.NodeVersion: // Postgres says what is to be done
 		s.gap = true

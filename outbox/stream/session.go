@@ -44,6 +44,7 @@ type session struct {
 	bytes    int
 	header   outbox.Header // of the snapshot that ahead is
 	gap      bool          // something is missing between ahead and what has come
+	untimed  bool          // the clocks are to be compared
 	highest  uint64        // transaction of which an event was given with the last answer
 	newest   uint64        // number of a batch that has come
 	heard    time.Time     // when a batch last came that is new
@@ -218,6 +219,10 @@ func (s *session) ask(ctx context.Context, req outbox.Request, sink outbox.Sink)
 		return err
 	}
 	s.src.Counters.Asked.Add(1)
+	if s.untimed {
+		s.untimed = false
+		s.src.Counters.Clocks.Add(1)
+	}
 	req.DrawXid = req.DrawXid || !s.drawing.IsZero()
 	w := &watch{Sink: sink, s: s, loads: len(req.Reload)+len(req.Reread) > 0 || req.From.IsZero(), shared: req.Snapshot != "", from: req.From}
 	err := s.direct.Fetch(ctx, req, w)

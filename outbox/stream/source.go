@@ -52,6 +52,7 @@ type Counters struct {
 	Forged  atomic.Uint64 // messages whose MAC was wrong, or that were none
 	Foreign atomic.Uint64 // messages of runs that are not followed
 	Asked   atomic.Uint64 // fetches from Postgres
+	Clocks  atomic.Uint64 // of those, because clocks were to be compared: more where Postgres answers slowly
 	Away    atomic.Uint64 // switches from the stream to Postgres
 }
 
