@@ -50,6 +50,9 @@ func TestRobustness(t *testing.T) {
 		if r.Bell == triggers.BellWAL && r.Counts.Logged == 0 {
 			t.Error("no node ever read the server's log")
 		}
+		if r.Streamed > 0 && r.Counts.Streamed == 0 {
+			t.Error("no node was ever live over the stream")
+		}
 		if r.Dir != "" {
 			t.Errorf("histories are kept in %s; -seed %d repeats the run", r.Dir, r.Seed)
 		}
@@ -97,23 +100,36 @@ func short(t *testing.T, run func(*testing.T, robust.Config)) {
 		if profile == robust.TwoPhase {
 			bell = triggers.BellOff
 		}
+		streamed := -1
+		if seed == 2 {
+			streamed, part = 2, mixed(part, robust.StreamFaults())
+		}
 		t.Run(fmt.Sprintf("seed %d", seed), func(t *testing.T) {
-			run(t, robust.Config{Seed: seed, Profile: profile, Bell: bell, Faults: part, Idle: 5 * time.Second})
+			run(t, robust.Config{Seed: seed, Profile: profile, Bell: bell, Streamed: streamed, Faults: part, Idle: 5 * time.Second})
 		})
 	}
 	t.Run("the WAL bell", func(t *testing.T) {
-		run(t, robust.Config{Seed: 1, Profile: robust.TwoPhase, Bell: triggers.BellWAL, Faults: byTheLog, Idle: 5 * time.Second})
+		run(t, robust.Config{Seed: 1, Profile: robust.TwoPhase, Bell: triggers.BellWAL, Streamed: -1, Faults: byTheLog, Idle: 5 * time.Second})
 	})
 	fresh := rand.Uint64N(1 << 40)
 	t.Run(fmt.Sprintf("fresh seed %d", fresh), func(t *testing.T) {
-		run(t, robust.Config{Seed: fresh, For: 15 * time.Second})
+		run(t, robust.Config{Seed: fresh, For: 10 * time.Second, Idle: 5 * time.Second})
 	})
+}
+
+// mixed are both, one of each in turn.
+func mixed(a, b []string) (all []string) {
+	for i := range max(len(a), len(b)) {
+		all = append(all, a[min(i, len(a)):min(i+1, len(a))]...)
+		all = append(all, b[min(i, len(b)):min(i+1, len(b))]...)
+	}
+	return all
 }
 
 // A judge that finds nothing is only worth something if it finds what is there: in a recorded history
 // one thing is changed, and the promise that it breaks must be named.
 func TestEveryMutantOfAHistoryIsCaughtByName(t *testing.T) {
-	r, err := robust.Run(t.Context(), robust.Config{Seed: 7, Profile: robust.Mixed, Logf: t.Logf, Faults: []string{
+	r, err := robust.Run(t.Context(), robust.Config{Seed: 7, Profile: robust.Mixed, Streamed: 1, Logf: t.Logf, Faults: []string{
 		"one node's packets are dropped", "listening backends are terminated", "one node's network is slow",
 	}})
 	if err != nil {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"syscall"
@@ -61,18 +62,29 @@ var faults = map[string]func(context.Context, *world) error{
 	ClockJumps:                                                clockJumps,
 }
 
+// Those that only a run with a stream can have.
+var streamFaults = map[string]func(context.Context, *world) error{
+	"NATS is killed":                                          natsKilled,
+	"NATS is killed and loses its disk":                       natsLost,
+	"the stream is deleted":                                   streamDeleted,
+	"the relay that leads is killed":                          relayKilled,
+	"the relay that leads is stopped, and goes on":            relayStopped,
+	"the relay that leads is cut off from Postgres":           relayCutOff,
+	"messages are doubled, reordered, dropped and sent again": tampered,
+	"what comes over the stream comes slowly":                 streamToxic("bandwidth", `"rate": 20`),
+	"nothing comes over the stream":                           streamToxic("timeout", `"timeout": 0`),
+}
+
 // ClockJumps is the fault that needs a Config.Program.
 const ClockJumps = "a node's clock jumps"
 
-// Faults are the names of all faults, in order.
+// Faults are the names of the faults that every run can have, in order.
 func Faults() []string {
-	var names []string
-	for name := range faults {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	return names
+	return slices.Sorted(maps.Keys(faults))
 }
+
+// StreamFaults are the names of those that a run has only where nodes follow a stream, in order.
+func StreamFaults() []string { return slices.Sorted(maps.Keys(streamFaults)) }
 
 // outage draws how long something lasts: long enough for "live" to be over in half of the cases.
 func (w *world) outage() time.Duration { return w.between(200*time.Millisecond, 2*time.Second) }
@@ -83,7 +95,7 @@ func toxic(nodes int, kind, attributes string) func(context.Context, *world) err
 		order := w.rng.Perm(len(w.nodes))
 		var err error
 		for _, i := range order[:min(nodes, len(order))] {
-			err = errors.Join(err, w.nodes[i].toxic(kind, attributes))
+			err = errors.Join(err, poison(w.nodes[i].proxy, kind, attributes))
 		}
 		pause.For(ctx, w.outage())
 		return errors.Join(err, w.heal(ctx))
@@ -93,7 +105,9 @@ func toxic(nodes int, kind, attributes string) func(context.Context, *world) err
 // heal gives every node its network back.
 func (w *world) heal(ctx context.Context) (err error) {
 	for _, p := range w.nodes {
-		err = errors.Join(err, p.heal(context.WithoutCancel(ctx)))
+		for _, proxy := range p.proxies() {
+			err = errors.Join(err, cure(context.WithoutCancel(ctx), proxy))
+		}
 	}
 	return err
 }

@@ -107,10 +107,17 @@ func ringersFail(ctx context.Context, w *world) error {
 
 // forged sends what no transaction of ours has sent, as a role without rights.
 func forged(ctx context.Context, w *world) error {
+	var channel string // which a role without rights can guess
+	err := w.on(ctx, w.dsn, func(conn *pgx.Conn) error {
+		return conn.QueryRow(ctx, "select 'lockstep_' || 'lockstep.outbox'::regclass::oid").Scan(&channel)
+	})
+	if err != nil {
+		return err
+	}
 	return w.on(ctx, w.forger, func(conn *pgx.Conn) error {
 		for i := range 300 {
 			payload := []string{"''", "'-1'", "'9223372036854775807'", "'no number'", "repeat('x', 7999)", "chr(1) || '\\x00'", "'1e400'"}[i%7]
-			_, err := conn.Exec(ctx, "select pg_notify('lockstep_' || 'lockstep.outbox'::regclass::oid, "+payload+" || '') from generate_series(1, 3)")
+			_, err := conn.Exec(ctx, "select pg_notify('"+channel+"', "+payload+" || '') from generate_series(1, 3)")
 			if err != nil {
 				return err
 			}

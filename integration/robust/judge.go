@@ -29,6 +29,7 @@ type Counts struct {
 	Uncounted  int // cuts of which a subscriber was not told each change
 	Claims     int // of being live
 	Logged     int // of those, by nodes that read the server's log
+	Streamed   int // of those, by nodes that follow a stream
 	Reads      int // of views and rows
 	Registers  int // register histories that were found linearizable
 	Operations int // on registers
@@ -42,7 +43,7 @@ type Counts struct {
 func (c *Counts) Add(d Counts) {
 	for _, p := range []struct{ to, from *int }{
 		{&c.Cuts, &d.Cuts}, {&c.Tail, &d.Tail}, {&c.Replays, &d.Replays}, {&c.Loads, &d.Loads},
-		{&c.Events, &d.Events}, {&c.Reloaded, &d.Reloaded}, {&c.Uncounted, &d.Uncounted}, {&c.Claims, &d.Claims}, {&c.Logged, &d.Logged}, {&c.Reads, &d.Reads},
+		{&c.Events, &d.Events}, {&c.Reloaded, &d.Reloaded}, {&c.Uncounted, &d.Uncounted}, {&c.Claims, &d.Claims}, {&c.Logged, &d.Logged}, {&c.Streamed, &d.Streamed}, {&c.Reads, &d.Reads},
 		{&c.Registers, &d.Registers}, {&c.Operations, &d.Operations}, {&c.Unknown, &d.Unknown},
 		{&c.Commits, &d.Commits}, {&c.Refused, &d.Refused}, {&c.Finals, &d.Finals},
 	} {
@@ -52,8 +53,8 @@ func (c *Counts) Add(d Counts) {
 
 func (c Counts) String() string {
 	return fmt.Sprintf("%d cuts compared with the tables (%d loads, %d replays; %d cuts of a lost tail passed over, and %d times a table that the node called not kept), %d events compared one by one (%d cuts with loads and %d coalesced passed over), "+
-		"%d claims of being live (%d by the WAL bell), %d reads, %d operations on %d registers (%d of unknown outcome), %d commits and %d refused transactions of writers, %d nodes compared in the end",
-		c.Cuts, c.Loads, c.Replays, c.Tail, c.Broken, c.Events, c.Reloaded, c.Uncounted, c.Claims, c.Logged, c.Reads, c.Operations, c.Registers, c.Unknown, c.Commits, c.Refused, c.Finals)
+		"%d claims of being live (%d by the WAL bell, %d over a stream), %d reads, %d operations on %d registers (%d of unknown outcome), %d commits and %d refused transactions of writers, %d nodes compared in the end",
+		c.Cuts, c.Loads, c.Replays, c.Tail, c.Broken, c.Events, c.Reloaded, c.Uncounted, c.Claims, c.Logged, c.Streamed, c.Reads, c.Operations, c.Registers, c.Unknown, c.Commits, c.Refused, c.Finals)
 }
 
 // judge collects what the validators find.
@@ -162,8 +163,11 @@ func (j *judge) claims(n *NodeHistory) {
 			continue
 		}
 		j.counts.Claims++
-		if c.Bell == "wal" {
+		switch c.Bell {
+		case "wal":
 			j.counts.Logged++
+		case "stream":
+			j.counts.Streamed++
 		}
 		for first < len(done) && done[first].Return < c.T-maxStale && c.Snapshot.Covers(done[first].Xid) {
 			first++

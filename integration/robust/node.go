@@ -25,8 +25,27 @@ import (
 	"github.com/pglockstep/lockstep/outbox/wal"
 )
 
-// NodeEnv is the environment variable that makes a program a node: its value is a nodeConfig.
+// NodeEnv is the environment variable that makes a program a process of a run: its value is a role.
 const NodeEnv = "LOCKSTEP_ROBUST_NODE"
+
+// role is what a process is; one field is set.
+type role struct {
+	Node  *nodeConfig  `json:",omitempty"`
+	Relay *relayConfig `json:",omitempty"`
+	NATS  *natsConfig  `json:",omitempty"`
+}
+
+func (r role) run() error {
+	switch {
+	case r.Node != nil:
+		return runNode(*r.Node)
+	case r.Relay != nil:
+		return runRelay(*r.Relay)
+	case r.NATS != nil:
+		return runNATS(*r.NATS)
+	}
+	return errors.New("no role is given")
+}
 
 // nodeConfig is what a node's process is told.
 type nodeConfig struct {
@@ -35,22 +54,24 @@ type nodeConfig struct {
 	History string // the file
 	Seed    uint64
 	Index   int
+	NATS    string // its address; "": the node follows Postgres
+	Stream  string // that it follows
 }
 
-// IsNode reports whether this process is to be a node; if so, it has been one when IsNode returns, with
-// the exit status.
+// IsNode reports whether this process is to be a node, or another process of a run; if so, it has been one when
+// IsNode returns, with the exit status.
 func IsNode() (status int, is bool) {
 	text := os.Getenv(NodeEnv)
 	if text == "" {
 		return 0, false
 	}
-	var cfg nodeConfig
-	err := json.Unmarshal([]byte(text), &cfg)
+	var r role
+	err := json.Unmarshal([]byte(text), &r)
 	if err == nil {
-		err = runNode(cfg)
+		err = r.run()
 	}
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "node:", err)
+		fmt.Fprintf(os.Stderr, "%s: %v\n", text, err)
 		return 1, true
 	}
 	return 0, true
@@ -175,15 +196,16 @@ func (m *member) open() error {
 	if m.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return err
 	}
-	log := slog.New(slog.DiscardHandler)
-	if os.Getenv(NodeEnv+"_LOG") != "" {
-		log = slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	log := logger()
+	var feed lockstep.Feed
+	if m.cfg.NATS != "" {
+		feed = source(m.cfg, log)
 	}
 	for {
 		try, cancel := context.WithTimeout(ctx, 20*time.Second)
 		m.node, err = lockstep.Start(try, m.pool, lockstep.Config{
 			Name: m.cfg.Name, MaxStale: time.Duration(maxStale), MaxLag: 20_000_000, CoalesceAfter: 10_000_000,
-			Register: 5 * time.Second, Retention: -1, Logger: log, OnCut: m.cut, WAL: wal.Bell{},
+			Register: 5 * time.Second, Retention: -1, Logger: log, OnCut: m.cut, WAL: wal.Bell{}, Source: feed,
 		}, m.all()...)
 		cancel()
 		if err == nil {
@@ -194,6 +216,14 @@ func (m *member) open() error {
 			return err
 		}
 	}
+}
+
+// logger says what a process does, where that is asked for.
+func logger() *slog.Logger {
+	if os.Getenv(NodeEnv+"_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
 // settleWithin bounds how long a node may take to be well again after the last fault (G10). It is long: what a node has

@@ -5,43 +5,44 @@ package robust
 import (
 	"context"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/netip"
 	"net/url"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/rs/zerolog"
 )
 
-// process is a node in a process of its own, behind a proxy of its own.
+// process is a node in a process of its own, behind proxies of its own.
 type process struct {
-	name    string
+	child
 	index   int
-	life    int // how often this node has been started
-	proxy   *toxiproxy.Proxy
-	cmd     *exec.Cmd
-	in      io.WriteCloser
-	lines   <-chan string
-	lived   []string // names of earlier lives, each of which was killed
+	life    int              // how often this node has been started
+	proxy   *toxiproxy.Proxy // to Postgres
+	nats    *toxiproxy.Proxy // to NATS; nil: it does not follow the stream
+	stream  string           // that it follows
+	lived   []string         // names of earlier lives, each of which was killed
 	history string
 	clock   string // the file by which its clock is shifted
 }
 
+// newProxy makes a proxy that listens.
+func newProxy(name, to string) (*toxiproxy.Proxy, error) {
+	metrics := toxiproxy.NewMetricsContainer(nil)
+	p := toxiproxy.NewProxy(toxiproxy.NewServer(metrics, zerolog.New(io.Discard)), name, "127.0.0.1:0", to)
+	return p, p.Start()
+}
+
 // newProcess makes the node's proxy; start makes the node.
 func newProcess(index int, server string) (*process, error) {
-	metrics := toxiproxy.NewMetricsContainer(nil)
-	p := &process{index: index}
-	p.proxy = toxiproxy.NewProxy(toxiproxy.NewServer(metrics, zerolog.New(io.Discard)), fmt.Sprintf("node%d", index), "127.0.0.1:0", server)
-	return p, p.proxy.Start()
+	proxy, err := newProxy(fmt.Sprintf("node%d", index), server)
+	return &process{index: index, proxy: proxy}, err
 }
 
 // dsn is the server's address by way of the proxy.
@@ -66,62 +67,16 @@ func (p *process) start(w *world) error {
 	if err != nil {
 		return err
 	}
-	text, err := json.Marshal(nodeConfig{Name: p.name, DSN: dsn, History: p.history, Seed: w.cfg.Seed, Index: p.index*10 + p.life})
-	if err != nil {
-		return err
-	}
-	program := w.cfg.Program
-	if program == "" {
-		if program, err = os.Executable(); err != nil {
-			return err
-		}
+	cfg := &nodeConfig{Name: p.name, DSN: dsn, History: p.history, Seed: w.cfg.Seed, Index: p.index*10 + p.life}
+	if p.nats != nil {
+		cfg.NATS, cfg.Stream = "nats://"+p.nats.Listen, p.stream
 	}
 	p.clock = filepath.Join(w.dir, p.name+".clock")
 	if err := os.WriteFile(p.clock, make([]byte, 16), 0o600); err != nil {
 		return err
 	}
-	p.cmd = exec.Command(program)
-	p.cmd.Env = append(os.Environ(), NodeEnv+"="+string(text), "CLOCK_SHIFT="+p.clock)
-	p.cmd.Stderr = &w.stderr
-	p.cmd.SysProcAttr = endsWithParent()
-	out, err := p.cmd.StdoutPipe()
-	if err != nil {
-		return err
-	}
-	if p.in, err = p.cmd.StdinPipe(); err != nil {
-		return err
-	}
-	if err := p.cmd.Start(); err != nil {
-		return err
-	}
-	p.lines = said(out)
-	return nil
+	return p.launch(w.cfg.Program, &w.stderr, role{Node: cfg}, "CLOCK_SHIFT="+p.clock)
 }
-
-// tell gives the node a line.
-func (p *process) tell(line string) error {
-	_, err := fmt.Fprintln(p.in, line)
-	return err
-}
-
-// await waits until the node says a line.
-func (p *process) await(ctx context.Context, line string) error {
-	for {
-		select {
-		case l, ok := <-p.lines:
-			if !ok {
-				return fmt.Errorf("%s ended before it said %q", p.name, line)
-			}
-			if strings.TrimSpace(l) == line {
-				return nil
-			}
-		case <-ctx.Done():
-			return fmt.Errorf("%s did not say %q: %w", p.name, line, context.Cause(ctx))
-		}
-	}
-}
-
-func (p *process) signal(s syscall.Signal) error { return p.cmd.Process.Signal(s) }
 
 // shift puts the node's clock forward, or back. The file is mapped, so it is written in place.
 func (p *process) shift(d time.Duration) error {
@@ -135,49 +90,34 @@ func (p *process) shift(d time.Duration) error {
 
 // kill ends this life of the node at once.
 func (p *process) kill() error {
-	err := p.signal(syscall.SIGKILL)
-	_ = p.cmd.Wait() // it was killed
 	p.lived = append(p.lived, p.name)
-	return err
+	return p.child.kill()
 }
 
-// finish lets the node close, and waits until it has ended.
-func (p *process) finish(ctx context.Context) error {
-	err := p.in.Close()
-	ended := make(chan struct{})
-	var exit error
-	go func() {
-		defer close(ended)
-		exit = p.cmd.Wait()
-	}()
-	select {
-	case <-ended:
-		return errors.Join(err, exit)
-	case <-ctx.Done():
-		_ = p.cmd.Process.Signal(syscall.SIGQUIT) // where it stands is in its last words
-		last := time.AfterFunc(5*time.Second, func() { _ = p.cmd.Process.Kill() })
-		defer last.Stop()
-		<-ended
-		return fmt.Errorf("%s did not end: %w", p.name, context.Cause(ctx))
-	}
-}
-
-// toxic adds a toxic in both directions.
-func (p *process) toxic(kind, attributes string) error {
+// poison adds a toxic to a proxy in both directions.
+func poison(proxy *toxiproxy.Proxy, kind, attributes string) error {
 	for _, stream := range []string{"upstream", "downstream"} {
 		spec := fmt.Sprintf(`{"name": %q, "type": %q, "stream": %q, "attributes": {%s}}`, stream, kind, stream, attributes)
-		if _, err := p.proxy.Toxics.AddToxicJson(strings.NewReader(spec)); err != nil {
+		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(spec)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// heal takes every toxic away, and makes the proxy listen.
-func (p *process) heal(ctx context.Context) error {
-	p.proxy.Toxics.ResetToxics(ctx)
-	if err := p.proxy.Start(); err != nil && !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
+// cure takes every toxic away, and makes the proxy listen.
+func cure(ctx context.Context, proxy *toxiproxy.Proxy) error {
+	proxy.Toxics.ResetToxics(ctx)
+	if err := proxy.Start(); err != nil && !errors.Is(err, toxiproxy.ErrProxyAlreadyStarted) {
 		return err
 	}
 	return nil
+}
+
+// proxies are those that the node is behind.
+func (p *process) proxies() []*toxiproxy.Proxy {
+	if p.nats == nil {
+		return []*toxiproxy.Proxy{p.proxy}
+	}
+	return []*toxiproxy.Proxy{p.proxy, p.nats}
 }

@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -35,6 +36,9 @@ type Config struct {
 	Faults []string
 	// Nodes follow. Default 3.
 	Nodes int
+	// Streamed is how many of the nodes follow a stream that two relays fill. Default: drawn by the seed, none in half of the
+	// runs and one or two in the others; below 0: none.
+	Streamed int
 	// BulkRows is how many rows one transaction writes where it writes many. Default 30,000.
 	BulkRows int
 	// Idle is how long a transaction idles where one does. Default 10 s.
@@ -54,6 +58,7 @@ type Report struct {
 	Version    int // of the server
 	Profile    Profile
 	Bell       triggers.Bell
+	Streamed   int    // nodes that follow a stream
 	Dir        string // of the histories, "" where they were removed
 	Violations []Violation
 	Counts     Counts
@@ -73,6 +78,9 @@ func Run(ctx context.Context, cfg Config) (*Report, error) {
 	cfg.Bell = cmp.Or(cfg.Bell, bells(cfg.Profile)[rand.New(rand.NewPCG(cfg.Seed, 1)).IntN(2)])
 	cfg.For, cfg.Idle = cmp.Or(cfg.For, 20*time.Second), cmp.Or(cfg.Idle, 10*time.Second)
 	cfg.Nodes, cfg.BulkRows = cmp.Or(cfg.Nodes, 3), cmp.Or(cfg.BulkRows, 30_000)
+	if draw := rand.New(rand.NewPCG(cfg.Seed, 2)); cfg.Streamed == 0 && draw.IntN(2) == 0 {
+		cfg.Streamed = min(1+draw.IntN(2), cfg.Nodes)
+	}
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
@@ -103,6 +111,9 @@ func (w *world) run(ctx context.Context) (_ *Report, err error) {
 	if err := w.prepare(ctx); err != nil {
 		return nil, err
 	}
+	if err := w.startStream(ctx); err != nil {
+		return nil, err
+	}
 	if err := w.startNodes(ctx); err != nil {
 		return nil, err
 	}
@@ -125,6 +136,11 @@ func (w *world) startNodes(ctx context.Context) error {
 			return err
 		}
 		w.nodes = append(w.nodes, p)
+		if i < w.cfg.Streamed {
+			if err := p.follow(w); err != nil {
+				return err
+			}
+		}
 		if err := p.start(w); err != nil {
 			return err
 		}
@@ -161,7 +177,11 @@ func (w *world) disturb(ctx context.Context) error {
 
 // makeFaults makes one after another; now and then two at once.
 func (w *world) makeFaults(ctx context.Context) error {
-	names := Faults()
+	names, all := Faults(), maps.Clone(faults)
+	if w.nats != nil {
+		names = append(names, StreamFaults()...)
+		maps.Copy(all, streamFaults)
+	}
 	end := time.Now().Add(w.cfg.For)
 	for i := 0; ; i++ {
 		if !pause.For(ctx, w.between(100*time.Millisecond, 1200*time.Millisecond)) {
@@ -174,7 +194,7 @@ func (w *world) makeFaults(ctx context.Context) error {
 		if w.cfg.Faults != nil {
 			name = w.cfg.Faults[i]
 		}
-		fault, ok := faults[name]
+		fault, ok := all[name]
 		if !ok {
 			return fmt.Errorf("there is no fault %q", name)
 		}
@@ -235,6 +255,9 @@ func (w *world) settle(ctx context.Context) (*History, error) {
 			return nil, err
 		}
 	}
+	if err := w.endStream(ending); err != nil {
+		return nil, err
+	}
 	if err := w.left(ctx, h); err != nil {
 		return nil, err
 	}
@@ -243,7 +266,7 @@ func (w *world) settle(ctx context.Context) (*History, error) {
 }
 
 func (w *world) report(h *History) *Report {
-	r := &Report{Seed: w.cfg.Seed, Version: w.server.Version(), Profile: w.cfg.Profile, Bell: w.cfg.Bell, Dir: w.dir, Faults: map[string]int{}, NotRun: map[string]int{}, Crashes: len(w.crashes), History: h}
+	r := &Report{Seed: w.cfg.Seed, Version: w.server.Version(), Profile: w.cfg.Profile, Bell: w.cfg.Bell, Streamed: max(w.cfg.Streamed, 0), Dir: w.dir, Faults: map[string]int{}, NotRun: map[string]int{}, Crashes: len(w.crashes), History: h}
 	r.Violations, r.Counts = Judge(h)
 	for _, f := range h.Faults {
 		if f.Err == "" {
@@ -265,11 +288,14 @@ func (w *world) report(h *History) *Report {
 // close ends whatever still runs.
 func (w *world) close() (err error) {
 	for _, p := range w.nodes {
-		if p.cmd != nil && p.cmd.ProcessState == nil {
+		if p.running() {
 			_ = p.kill() // an error has come before
 		}
-		p.proxy.Stop()
+		for _, proxy := range p.proxies() {
+			proxy.Stop()
+		}
 	}
+	w.closeStream()
 	err = w.rec.close()
 	if w.server != nil {
 		err = errors.Join(err, w.server.Stop(pgserver.Immediate))
@@ -286,6 +312,6 @@ func (r *Report) String() string {
 	for _, n := range r.Faults {
 		made += n
 	}
-	return fmt.Sprintf("seed %d, PostgreSQL %d, %s traffic, bell %s: %d violations; %d faults of %d kinds, %d ends of the server; %s; %d replays and %d loads of everything in nodes that lived to the end, the slowest of which was well %v after the last fault",
-		r.Seed, r.Version, r.Profile, r.Bell, len(r.Violations), made, len(r.Faults), r.Crashes, r.Counts, r.Replays, r.Resyncs, r.Slowest.Round(time.Millisecond))
+	return fmt.Sprintf("seed %d, PostgreSQL %d, %s traffic, bell %s, %d nodes on a stream: %d violations; %d faults of %d kinds, %d ends of the server; %s; %d replays and %d loads of everything in nodes that lived to the end, the slowest of which was well %v after the last fault",
+		r.Seed, r.Version, r.Profile, r.Bell, r.Streamed, len(r.Violations), made, len(r.Faults), r.Crashes, r.Counts, r.Replays, r.Resyncs, r.Slowest.Round(time.Millisecond))
 }

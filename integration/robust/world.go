@@ -40,8 +40,10 @@ type world struct {
 	forger string // the address as a role without rights
 	rec    *recorder
 	nodes  []*process
-	stderr logbuf.Buffer // of the nodes
-	gate   sync.RWMutex  // stops writers whose commits wait for the disk
+	nats   *natsProcess    // nil: nobody follows a stream
+	relays []*relayProcess // that publish there
+	stderr logbuf.Buffer   // of the nodes
+	gate   sync.RWMutex    // stops writers whose commits wait for the disk
 
 	crashes    []Crash
 	trouble    context.Context // ends with the last fault

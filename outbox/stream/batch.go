@@ -12,6 +12,7 @@ import (
 // batch is what a relay has read between two snapshots of its connection, and
 // the header of the later one.
 type batch struct {
+	number   uint64 // in the run; it stands in the messages' heads
 	identity string
 	history  uuid.UUID
 	from, to outbox.Position // raw snapshots, which are totally ordered within a run

@@ -10,8 +10,10 @@ import (
 	"testing"
 	"time"
 
+	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
+	"github.com/rs/zerolog"
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/natsserver"
@@ -200,6 +202,114 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 	}
 }
 
+// deleteStream takes the stream away from under whoever follows it.
+func (r *rig) deleteStream(t *testing.T) {
+	t.Helper()
+	nc, err := nats.Connect(r.nats.URL())
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed := make(chan struct{})
+	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
+	defer func() { nc.Close(); <-closed }()
+	js, err := jetstream.New(nc)
+	if err == nil {
+		err = js.DeleteStream(t.Context(), "lockstep")
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestTheStreamIsDeleted(t *testing.T) {
+	r := newRig(t)
+	relay := r.relay(t).leads(t)
+	f := r.node(t, away(time.Second)).onStream(t)
+	r.deleteStream(t) // the relay makes it again
+	n := f.n.Batches.Load()
+	until(t, "batches come again", func() bool { return f.Status().Bell == "stream" && f.n.Batches.Load() > n+5 })
+	r.same(t, f, "of the new stream")
+	relay.kill()
+	r.deleteStream(t) // nobody does
+	until(t, "the node follows Postgres", func() bool { return f.Status().Bell == "notify" })
+	r.same(t, f, "directly")
+	r.relay(t).leads(t)
+	until(t, "the node is back", func() bool { return f.Status().Bell == "stream" })
+	r.same(t, f, "over the stream again")
+	f.neverResynced(t)
+}
+
+// proxied puts a proxy in front of NATS for a relay.
+func (r *rig) proxied(t *testing.T) (*toxiproxy.Proxy, func(*stream.Config)) {
+	t.Helper()
+	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
+	proxy := toxiproxy.NewProxy(server, "nats", "127.0.0.1:0", strings.TrimPrefix(r.nats.URL(), "nats://"))
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(proxy.Stop)
+	return proxy, func(c *stream.Config) { c.URL = "nats://" + proxy.Listen }
+}
+
+// The stream has a batch and the relay does not know: it publishes it again in a larger one, or another relay
+// does after its end.
+func TestTheAnswerToABatchIsLost(t *testing.T) {
+	for _, killed := range []bool{false, true} {
+		t.Run(fmt.Sprintf("and the relay is killed: %v", killed), func(t *testing.T) {
+			r := newRig(t)
+			proxy, behind := r.proxied(t)
+			relay := r.relay(t, behind).leads(t)
+			f := r.node(t, away(time.Hour)).onStream(t)
+			stop := r.writers(t)
+			if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(`{"name": "deaf", "type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`)); err != nil {
+				t.Fatal(err)
+			}
+			unsent, n := relay.Counters().Unsent.Load(), f.n.Batches.Load()
+			until(t, "the batch has come", func() bool { return f.n.Batches.Load() > n })
+			if killed { // it still waits for the answer
+				relay.kill()
+				relay = r.relay(t)
+			} else {
+				until(t, "the relay gives it up", func() bool { return relay.Counters().Unsent.Load() > unsent })
+				proxy.Toxics.ResetToxics(t.Context())
+			}
+			n = f.n.Batches.Load()
+			until(t, "batches come", func() bool { return f.n.Batches.Load() > n+20 })
+			relay.leads(t)
+			stop()
+			r.same(t, f, "the end")
+			f.neverResynced(t)
+			if s := f.Status(); s.Gaps.Misjudged != 0 || s.Bell != "stream" {
+				t.Errorf("the node follows by %s: %s; %+v", s.Bell, s.WhyBell, s.Gaps)
+			}
+		})
+	}
+}
+
+// A relay that has lost NATS while another reaches it is of no use as the one that leads.
+func TestALeaderWithoutNATSLetsAnotherLead(t *testing.T) {
+	r := newRig(t)
+	proxy, behind := r.proxied(t)
+	quick := func(c *stream.Config) { c.TakeOver = 100 * time.Millisecond }
+	first := r.relay(t, quick, behind).leads(t)
+	second := r.relay(t, quick)
+	f := r.node(t).onStream(t)
+	proxy.Stop()
+	second.leads(t)
+	if first.Counters().Leads.Load() {
+		t.Error("both lead")
+	}
+	n := f.n.Batches.Load()
+	until(t, "its batches come", func() bool { return f.n.Batches.Load() > n+3 })
+	second.kill()
+	if err := proxy.Start(); err != nil {
+		t.Fatal(err)
+	}
+	first.leads(t)
+	r.same(t, f, "the end")
+	f.neverResynced(t)
+}
+
 func TestARelayIsKilledAndAnotherTakesOver(t *testing.T) {
 	for _, stage := range []string{"fetched", "published"} {
 		t.Run("when it has "+stage, func(t *testing.T) {
@@ -325,13 +435,13 @@ func TestALargeTransactionComesInParts(t *testing.T) {
 	relay := r.relay(t).leads(t)
 	f := r.node(t).onStream(t)
 	until(t, "the clock is measured", func() bool { return f.n.Asked.Load() >= 2 })
-	asked, sent := f.n.Asked.Load(), relay.Counters().Messages.Load()-relay.Counters().Batches.Load()
+	asked, sent := f.askedFor(), relay.Counters().Messages.Load()-relay.Counters().Batches.Load()
 	r.Exec(t, "insert into a select i, repeat('x', 10000) from generate_series(1, 300) i")
 	r.same(t, f, "the end")
 	if n := relay.Counters().Messages.Load() - relay.Counters().Batches.Load() - sent; n < 50 {
 		t.Errorf("3 MB came in %d messages of 32 kB besides the batches", n)
 	}
-	if n := f.n.Asked.Load() - asked; n > 1 { // one may have been due for the numbers from before
+	if n := f.askedFor() - asked; n > 1 { // one may have been due for the numbers from before
 		t.Errorf("Postgres was asked %d times", n)
 	}
 }
@@ -395,7 +505,7 @@ func TestSubjectPermissionsAreEnough(t *testing.T) {
 		c.Users = []natsserver.User{
 			{Name: "relay", Password: "a", Publish: []string{"lockstep.cuts", "$JS.API.STREAM.*.lockstep"}, Subscribe: []string{"_INBOX.>"}},
 			{Name: "node", Password: "b", Subscribe: []string{"_INBOX.>"}, Publish: []string{
-				"$JS.API.CONSUMER.CREATE.lockstep.>", "$JS.API.CONSUMER.MSG.NEXT.lockstep.>", "$JS.API.CONSUMER.DELETE.lockstep.>", "$JS.API.CONSUMER.INFO.lockstep.>",
+				"$JS.API.CONSUMER.CREATE.lockstep.>", "$JS.API.CONSUMER.MSG.NEXT.lockstep.>",
 			}},
 		}
 	})

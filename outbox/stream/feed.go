@@ -16,7 +16,7 @@ import (
 
 const (
 	// silence is how long nothing may come before the consumer is made anew: one of a
-	// stream that has lost its disk waits for numbers that are far off.
+	// stream that was made anew may wait for numbers that are far off.
 	silence = 2 * time.Second
 	// askWithin bounds each question to JetStream.
 	askWithin = 2 * time.Second
@@ -29,6 +29,7 @@ type feed struct {
 	rings  chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
+	next   uint64 // number, in the stream, of the message after the last one; 0: not known. The goroutine's own
 
 	mu    sync.Mutex
 	queue [][]byte
@@ -76,40 +77,35 @@ func closeNATS(nc *nats.Conn) {
 
 func (f *feed) run(ctx context.Context) {
 	defer close(f.done)
-	for wait := 100 * time.Millisecond; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
+	for wait := soon; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
 		came := f.count()
 		err := f.consume(ctx)
-		if f.count() > came {
-			wait = 100 * time.Millisecond
+		if f.count() > came || errors.Is(err, errNotConnected) { // the library sees to the connection, at its own pace
+			wait = soon
 		}
 		f.fails(err)
 		pause.For(ctx, wait/2+rand.N(wait/2))
 	}
 }
 
-// consume takes messages, the last one of the stream first, until that fails.
+// soon is how long it takes at the least to try again.
+const soon = 100 * time.Millisecond
+
+var errNotConnected = errors.New("NATS is away")
+
+// consume takes messages until that fails. It begins after the last one that came, or where
+// none came for long, with the last one of the stream. The consumer is a plain one: an ordered one of the library's
+// makes itself anew for as long as the stream is not there, whatever its caller's context says.
 func (f *feed) consume(ctx context.Context) error {
 	if !f.nc.IsConnected() {
 		if err := f.nc.LastError(); err != nil {
-			return fmt.Errorf("NATS is away: %w", err)
+			return fmt.Errorf("%w: %w", errNotConnected, err)
 		}
-		return errors.New("NATS is away")
+		return errNotConnected
 	}
-	js, err := jetstream.New(f.nc)
+	it, err := f.consumer(ctx)
 	if err != nil {
-		return err
-	}
-	asking, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	cons, err := js.OrderedConsumer(asking, f.cfg.Stream, jetstream.OrderedConsumerConfig{
-		FilterSubjects: []string{f.cfg.subject()}, DeliverPolicy: jetstream.DeliverLastPolicy, InactiveThreshold: time.Minute,
-	})
-	if err != nil {
-		return fmt.Errorf("consume stream %s: %w", f.cfg.Stream, err)
-	}
-	it, err := cons.Messages(jetstream.PullMaxMessages(512))
-	if err != nil {
-		return fmt.Errorf("consume stream %s: %w", f.cfg.Stream, err)
+		return f.refused(err)
 	}
 	defer it.Stop()
 	for {
@@ -118,13 +114,47 @@ func (f *feed) consume(ctx context.Context) error {
 		cancel()
 		switch {
 		case err == nil:
+			if at, err := msg.Metadata(); err == nil {
+				f.next = at.Sequence.Stream + 1
+			}
 			f.add(msg.Data())
 		case errors.Is(err, context.DeadlineExceeded):
+			f.next = 0
 			return fmt.Errorf("nothing has come over stream %s for %s", f.cfg.Stream, silence)
 		default:
-			return fmt.Errorf("consume stream %s: %w", f.cfg.Stream, err)
+			return f.refused(err)
 		}
 	}
+}
+
+// refused says why nothing comes. The numbers of a stream that was made anew are others.
+func (f *feed) refused(err error) error {
+	if errors.Is(err, jetstream.ErrStreamNotFound) || errors.Is(err, jetstream.ErrConsumerDeleted) {
+		f.next = 0
+	}
+	return fmt.Errorf("consume stream %s: %w", f.cfg.Stream, err)
+}
+
+// consumer makes a consumer. NATS removes it soon after nobody takes messages from it.
+func (f *feed) consumer(ctx context.Context) (jetstream.MessagesContext, error) {
+	js, err := jetstream.New(f.nc)
+	if err != nil {
+		return nil, err
+	}
+	cfg := jetstream.ConsumerConfig{
+		FilterSubject: f.cfg.subject(), DeliverPolicy: jetstream.DeliverLastPolicy, AckPolicy: jetstream.AckNonePolicy,
+		InactiveThreshold: time.Minute, MemoryStorage: true, Replicas: 1,
+	}
+	if f.next != 0 {
+		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.next
+	}
+	asking, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	c, err := js.CreateConsumer(asking, f.cfg.Stream, cfg)
+	if err != nil {
+		return nil, err
+	}
+	return c.Messages(jetstream.PullMaxMessages(512))
 }
 
 // add queues a message. It never waits: if the queue is full it is emptied, and

@@ -29,13 +29,13 @@ func TestANodeOnTheStreamDoesNotAskPostgres(t *testing.T) {
 		}
 		return n == 1 // the relay's
 	})
-	asked, taken := f.n.Asked.Load(), f.n.Batches.Load()
+	asked, taken := f.askedFor(), f.n.Batches.Load()
 	for i := range 200 {
 		r.put(t, i%7, fmt.Sprint("v", i))
 	}
 	f.has(t, 199%7, "v199")
 	until(t, "heartbeats come", func() bool { return f.n.Batches.Load() > taken+8 })
-	if n := f.n.Asked.Load(); n != asked {
+	if n := f.askedFor(); n != asked {
 		t.Errorf("Postgres was asked %d times", n-asked)
 	}
 	s := f.Status()

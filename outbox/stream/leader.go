@@ -17,9 +17,15 @@ const (
 	fetchWithin = 30 * time.Second
 	// maxRate bounds the fetches in a second that rings and looks cause.
 	maxRate = 250
+	// resignAfter is for how many times Config.TakeOver a relay without NATS keeps the lead. A server
+	// that is started again takes less, and nobody has to ask Postgres after that.
+	resignAfter = 10
 )
 
-var errBellLost = errors.New("stream: the bell's connection has ended")
+var (
+	errBellLost = errors.New("stream: the bell's connection has ended")
+	errNoNATS   = errors.New("stream: NATS is away: the lead is left to a relay that reaches it")
+)
 
 // leader is a relay while it leads: one run. It belongs to one goroutine.
 type leader struct {
@@ -38,6 +44,7 @@ type leader struct {
 	look      time.Duration
 	pace      pause.Pace
 	failed    time.Duration // the pause after a batch that could not be published
+	failing   time.Time     // since when none could be
 }
 
 func newLeader(r *Relay, s *outbox.Session, run outbox.Run) *leader {
@@ -174,14 +181,19 @@ func (l *leader) publish(ctx context.Context, c *collector, catalogue, news bool
 	return nil
 }
 
-// unsent keeps the relay's place: the next batch begins where this one did.
+// unsent keeps the relay's place: the next batch begins where this one did. A relay that has no
+// connection to NATS for long gives up the lead.
 func (l *leader) unsent(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	l.r.stats.Unsent.Add(1)
 	if l.failed == 0 {
+		l.failing = time.Now()
 		l.r.cfg.Logger.Warn("a batch could not be published", "error", err)
+	}
+	if time.Since(l.failing) > resignAfter*l.r.cfg.TakeOver && !l.r.out.nc.IsConnected() {
+		return fmt.Errorf("%w: %w", errNoNATS, err)
 	}
 	l.failed = min(max(2*l.failed, l.r.cfg.Beat), 2*time.Second)
 	return nil

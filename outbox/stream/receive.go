@@ -25,7 +25,7 @@ func (s *session) receive(ctx context.Context, now time.Time) error {
 			return err
 		}
 	}
-	if quiet := now.Sub(s.heard); quiet > s.src.Away {
+	if quiet := now.Sub(s.heard); quiet > s.patience {
 		s.src.away = fmt.Sprintf("no batch for %s: %s", quiet.Round(100*time.Millisecond), s.feed.why())
 		s.src.Counters.Away.Add(1)
 		return fmt.Errorf("stream: %w: %s", outbox.ErrMoved, s.src.away)
@@ -85,6 +85,7 @@ func (s *session) message(m []byte, now time.Time) {
 		s.missed()
 		return
 	}
+	b.number = p.number
 	s.place(b, len(data), now)
 }
 
@@ -103,8 +104,11 @@ func (s *session) missed() {
 // place puts a batch where it belongs (invariant 1).
 func (s *session) place(b *batch, size int, now time.Time) {
 	began, ok := s.clock.ours(b, now)
-	if !ok || now.Sub(began) < s.src.Away { // a relay that hangs is not heard
-		s.heard = now
+	if b.number > s.newest { // one that comes again is no sign of a relay
+		s.newest = b.number
+		if !ok || now.Sub(began) < s.src.Away { // nor is one that hangs
+			s.heard = now
+		}
 	}
 	switch {
 	case !b.to.Includes(s.ahead):
@@ -113,7 +117,7 @@ func (s *session) place(b *batch, size int, now time.Time) {
 	case s.gap: // what comes next is a part of what Postgres is asked for
 		return
 	case !ok: // a clock was set, or it is time to compare them again
-		s.gap = true
+		s.gap, s.untimed = true, true
 		return
 	case b.minNode > outbox.NodeVersion: // Postgres says what is to be done
 		s.gap = true

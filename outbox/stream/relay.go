@@ -35,7 +35,7 @@ type Config struct {
 	// Stream is the name of the stream, which is made if it is not there. Default "lockstep".
 	Stream string
 	// Retention is how long the stream keeps messages: what a node may be away from
-	// NATS without asking Postgres. Default 24 h.
+	// NATS without asking Postgres, if it waits as long (Source.Away). Default 24 h.
 	Retention time.Duration
 	// MaxBytes is what the stream may take on NATS' disk. Default 1 GiB.
 	MaxBytes int64
@@ -45,7 +45,8 @@ type Config struct {
 	Beat time.Duration
 	// CatalogueEvery is the time between two looks at the catalogue. Default 3 s.
 	CatalogueEvery time.Duration
-	// TakeOver is how often a relay that does not lead tries to. Default 500 ms.
+	// TakeOver is how often a relay that does not lead tries to, give or take: half of it at the
+	// least, drawn each time. Default 500 ms.
 	TakeOver time.Duration
 	// MaxCut is the largest batch, in bytes, that is published; nodes read a larger one
 	// from Postgres. Default 64 MiB.
@@ -139,52 +140,62 @@ func (r *Relay) Run(ctx context.Context) error {
 	defer out.close()
 	wait := r.cfg.TakeOver
 	for first := true; ; first = false {
-		began := time.Now()
-		err := r.session(ctx)
+		reached, err := r.session(ctx)
 		r.stats.Leads.Store(false)
 		switch {
 		case ctx.Err() != nil:
 			return nil
 		case first && r.stats.Runs.Load() == 0:
 			return err
-		case time.Since(began) > 10*time.Second:
+		case reached:
 			wait = r.cfg.TakeOver
 		}
 		r.cfg.Logger.Warn("the relay's session has ended", "error", err)
-		if !pause.For(ctx, wait/2+rand.N(wait/2+1)) {
+		if !pause.For(ctx, standby(wait)) {
 			return nil
 		}
-		wait = min(2*wait, 5*time.Second)
+		wait = min(2*wait, max(r.cfg.TakeOver, 2*time.Second))
 	}
 }
 
-// session is one life of the connection to Postgres: it waits for the lead, then leads.
-func (r *Relay) session(ctx context.Context) error {
+// session is one life of the connection to Postgres: it waits for the lead, then leads. It reports whether
+// there was one.
+func (r *Relay) session(ctx context.Context) (reached bool, err error) {
 	s, err := r.src.OpenSilent(ctx)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer s.Close()
 	if err := s.Watch(ctx); err != nil {
-		return err
+		return false, err
 	}
 	run, err := r.lead(ctx, s)
 	if err != nil {
-		return err
+		return true, err
 	}
 	r.stats.Runs.Add(1)
 	r.stats.Leads.Store(true)
 	r.cfg.Logger.Info("the relay leads", "stream", r.cfg.Stream, "schema", r.cfg.Schema)
 	if err := s.Hang(ctx); err != nil {
-		return err
+		return true, err
 	}
-	return newLeader(r, s, run).follow(ctx)
+	return true, newLeader(r, s, run).follow(ctx)
 }
+
+// standby draws how long a relay that does not lead waits before it tries again: many
+// that were started at once must not ask at once for ever.
+func standby(takeOver time.Duration) time.Duration { return takeOver/2 + rand.N(takeOver/2+1) }
 
 // lead waits until this relay leads.
 func (r *Relay) lead(ctx context.Context, s *outbox.Session) (outbox.Run, error) {
 	said := false
 	for {
+		if !r.out.nc.IsConnected() { // who cannot publish leaves the lead to others
+			if !pause.For(ctx, standby(r.cfg.TakeOver)) {
+				return outbox.Run{}, context.Cause(ctx)
+			}
+			continue
+		}
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		run, err := s.Lead(asking)
 		cancel()
@@ -195,7 +206,7 @@ func (r *Relay) lead(ctx context.Context, s *outbox.Session) (outbox.Run, error)
 			r.cfg.Logger.Info("another relay leads: waiting to take over", "stream", r.cfg.Stream)
 			said = true
 		}
-		if !pause.For(ctx, r.cfg.TakeOver) {
+		if !pause.For(ctx, standby(r.cfg.TakeOver)) {
 			return outbox.Run{}, context.Cause(ctx)
 		}
 	}

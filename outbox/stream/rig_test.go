@@ -157,6 +157,9 @@ func (r *rig) node(t *testing.T, change ...func(*lockstep.Config, *stream.Source
 	return f
 }
 
+// askedFor is how often Postgres was asked, but for the clocks, of which a slow machine decides.
+func (f *follower) askedFor() uint64 { return f.n.Asked.Load() - f.n.Clocks.Load() }
+
 // has waits until the node shows the row.
 func (f *follower) has(t *testing.T, id int, v string) {
 	t.Helper()

@@ -36,28 +36,31 @@ type session struct {
 	open   bool
 	used   time.Time // when the connection last was
 
-	join    joiner
-	others  prover
-	covered outbox.Position // zero: nothing was fetched yet
-	ahead   outbox.Position // where pending leads: covered, if there is none
-	pending []outbox.Event
-	bytes   int
-	header  outbox.Header // of the snapshot that ahead is
-	gap     bool          // something is missing between ahead and what has come
-	highest uint64        // transaction of which an event was given with the last answer
-	heard   time.Time     // when a batch last came that led on
-	clock   clock
-	prints  map[uint32]string
-	printed time.Time // when prints last came
-	drawing time.Time // since when a transaction id is asked for in vain
-	other   *part     // of another run
-	proved  time.Time // when one was last asked for
+	join     joiner
+	others   prover
+	covered  outbox.Position // zero: nothing was fetched yet
+	ahead    outbox.Position // where pending leads: covered, if there is none
+	pending  []outbox.Event
+	bytes    int
+	header   outbox.Header // of the snapshot that ahead is
+	gap      bool          // something is missing between ahead and what has come
+	untimed  bool          // the clocks are to be compared
+	highest  uint64        // transaction of which an event was given with the last answer
+	newest   uint64        // number of a batch that has come
+	heard    time.Time     // when a batch last came that is new
+	patience time.Duration // how long after that the session ends
+	clock    clock
+	prints   map[uint32]string
+	printed  time.Time // when prints last came
+	drawing  time.Time // since when a transaction id is asked for in vain
+	other    *part     // of another run
+	proved   time.Time // when one was last asked for
 }
 
 func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
 	now := time.Now()
 	return &session{
-		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now,
+		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, patience: src.patience(),
 		join: joiner{max: src.MaxCut}, others: prover{counters: src.Counters},
 	}
 }
@@ -216,6 +219,10 @@ func (s *session) ask(ctx context.Context, req outbox.Request, sink outbox.Sink)
 		return err
 	}
 	s.src.Counters.Asked.Add(1)
+	if s.untimed {
+		s.untimed = false
+		s.src.Counters.Clocks.Add(1)
+	}
 	req.DrawXid = req.DrawXid || !s.drawing.IsZero()
 	w := &watch{Sink: sink, s: s, loads: len(req.Reload)+len(req.Reread) > 0 || req.From.IsZero(), shared: req.Snapshot != "", from: req.From}
 	err := s.direct.Fetch(ctx, req, w)

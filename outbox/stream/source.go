@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"sync/atomic"
 	"time"
 
@@ -26,7 +27,8 @@ type Source struct {
 	// Stream is the name of the stream. Default "lockstep".
 	Stream string
 	// Away is for how long nothing may come before the node follows Postgres
-	// directly; at its start it does so at once. Default 5 s.
+	// directly; at its start it does so at once. Up to a quarter more is drawn, lest all nodes
+	// turn to Postgres at one instant. Default 5 s.
 	Away time.Duration
 	// Return is how often a node that follows Postgres directly tries the stream
 	// again. Default 2 s.
@@ -50,6 +52,7 @@ type Counters struct {
 	Forged  atomic.Uint64 // messages whose MAC was wrong, or that were none
 	Foreign atomic.Uint64 // messages of runs that are not followed
 	Asked   atomic.Uint64 // fetches from Postgres
+	Clocks  atomic.Uint64 // of those, because clocks were to be compared: more where Postgres answers slowly
 	Away    atomic.Uint64 // switches from the stream to Postgres
 }
 
@@ -74,6 +77,9 @@ const (
 	defaultStream = "lockstep"
 	defaultMaxCut = 64 << 20
 )
+
+// patience draws how long a session bears that nothing comes.
+func (s Source) patience() time.Duration { return s.Away + rand.N(s.Away/4+1) }
 
 func (s Source) subject() string { return subject(s.Stream) }
 
@@ -184,12 +190,18 @@ func (s *source) onPostgres(ctx context.Context) (replay.Session, error) {
 // prover finds out which of the runs that messages name are there.
 type prover struct {
 	counters *Counters
-	dead     map[int64]time.Time // runs that were not there, and when that was asked
-	err      error               // of the last that was not
+	dead     map[int64]bool // runs that were not there when they were asked for
+	since    time.Time      // the first of them
+	err      error          // of the last that was not
+}
+
+// registry is where runs are asked for: a session on Postgres.
+type registry interface {
+	Prove(ctx context.Context, run int64) (key []byte, err error)
 }
 
 // find returns the run of the last message whose run is there and whose MAC is right.
-func (p *prover) find(ctx context.Context, direct *outbox.Session, messages [][]byte) (*outbox.Run, error) {
+func (p *prover) find(ctx context.Context, direct registry, messages [][]byte) (*outbox.Run, error) {
 	for i := len(messages) - 1; i >= 0; i-- {
 		m, err := open(messages[i])
 		if err != nil {
@@ -204,27 +216,26 @@ func (p *prover) find(ctx context.Context, direct *outbox.Session, messages [][]
 	return nil, nil
 }
 
-// proveAgain is how soon a run that was not there is asked for again: a forger must
-// not make nodes ask.
-const proveAgain = time.Second
+// A forger must not make nodes ask: proveAgain is how soon a run that was not there is asked for
+// again, and proveMost how many such runs within that time.
+const (
+	proveAgain = time.Second
+	proveMost  = 8
+)
 
 // prove asks for one run. It returns nil where that is not there, or the message not its.
-func (p *prover) prove(ctx context.Context, direct *outbox.Session, m part) (*outbox.Run, error) {
-	now := time.Now()
-	if at, asked := p.dead[m.run]; asked && now.Sub(at) < proveAgain {
+func (p *prover) prove(ctx context.Context, direct registry, m part) (*outbox.Run, error) {
+	if now := time.Now(); now.Sub(p.since) >= proveAgain {
+		p.dead, p.since = make(map[int64]bool), now
+	}
+	if p.dead[m.run] || len(p.dead) >= proveMost {
 		p.counters.Foreign.Add(1)
 		return nil, nil
-	}
-	if len(p.dead) > 64 {
-		clear(p.dead)
 	}
 	key, err := direct.Prove(ctx, m.run)
 	switch {
 	case errors.Is(err, outbox.ErrRun):
-		if p.dead == nil {
-			p.dead = make(map[int64]time.Time)
-		}
-		p.dead[m.run], p.err = now, err
+		p.dead[m.run], p.err = true, err
 		p.counters.Foreign.Add(1)
 		return nil, nil
 	case err != nil:

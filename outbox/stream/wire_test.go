@@ -2,11 +2,13 @@ package stream
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
@@ -238,6 +240,93 @@ func TestABatchIsTakenWhereItFitsAndNowhereElse(t *testing.T) {
 		}
 		if !s.ahead.Includes(s.covered) || len(taken) > 0 && !s.ahead.Equal(b.to) {
 			t.Errorf("%s: it leads to %v", c.name, s.ahead)
+		}
+	}
+}
+
+// NATS brings the last message of a stream again and again where nothing else comes. A relay that is gone is not
+// heard by it, also when the clocks are due to be compared.
+func TestABatchThatComesAgainIsNoSignOfARelay(t *testing.T) {
+	now := time.Now()
+	s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now}
+	s.clock.measured(now, now, now)
+	b := &batch{number: 7, from: position(t, "10:15:"), to: position(t, "10:18:"), clock: now.Add(-time.Millisecond)}
+	first := now.Add(time.Second)
+	s.place(b, 1, first)
+	if !s.heard.Equal(first) {
+		t.Error("a batch of a relay that is there was not heard")
+	}
+	for _, later := range []time.Duration{2 * time.Second, time.Minute, 2 * measureEvery} {
+		if s.place(b, 1, now.Add(later)); !s.heard.Equal(first) {
+			t.Errorf("after %v it was heard again", later)
+		}
+	}
+	b.number++
+	if s.place(b, 1, now.Add(2*measureEvery)); s.heard.Equal(first) {
+		t.Error("the next one was not heard")
+	}
+}
+
+// asked counts who asks it, and knows no run.
+type asked int
+
+func (a *asked) Prove(context.Context, int64) ([]byte, error) {
+	*a++
+	return nil, outbox.ErrRun
+}
+
+func TestAFloodOfRunsThatNobodyHasHeardOfAsksPostgresAFewTimes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p, n := prover{counters: new(Counters)}, asked(0)
+		flood := func() {
+			t.Helper()
+			var messages [][]byte
+			for range 10_000 {
+				one, err := split(key, rand.Int64(), 1, nil, overhead+1)
+				if err != nil {
+					t.Fatal(err)
+				}
+				messages = append(messages, one...)
+			}
+			if run, err := p.find(t.Context(), &n, messages); run != nil || err != nil {
+				t.Fatalf("run %v, %v", run, err)
+			}
+		}
+		flood()
+		flood()
+		if n == 0 || n > proveMost {
+			t.Errorf("Postgres was asked %d times", n)
+		}
+		time.Sleep(proveAgain)
+		if was := n; func() bool { flood(); return n == was }() {
+			t.Error("a second later nobody was asked for")
+		}
+		if len(p.dead) > proveMost {
+			t.Errorf("%d runs are remembered", len(p.dead))
+		}
+	})
+}
+
+// Many relays, and many nodes, are started at once, and must not all act at once for ever.
+func TestWhoWaitsForTheSameThingDoesNotActAtOneInstant(t *testing.T) {
+	for name, draw := range map[string]struct {
+		draw   func() time.Duration
+		lo, hi time.Duration
+	}{
+		"a relay that does not lead":      {func() time.Duration { return standby(500 * time.Millisecond) }, 250 * time.Millisecond, 500 * time.Millisecond},
+		"a node that hears nothing":       {Source{Away: 4 * time.Second}.patience, 4 * time.Second, 5 * time.Second},
+		"a relay that tries all the time": {func() time.Duration { return standby(1) }, 0, 1},
+	} {
+		seen := map[time.Duration]bool{}
+		for range 1000 {
+			d := draw.draw()
+			if d < draw.lo || d > draw.hi {
+				t.Fatalf("%s waits %v, want %v to %v", name, d, draw.lo, draw.hi)
+			}
+			seen[d] = true
+		}
+		if draw.hi > time.Millisecond && len(seen) < 500 {
+			t.Errorf("%s: %d waits of 1000 differ", name, len(seen))
 		}
 	}
 }
