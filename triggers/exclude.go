@@ -95,10 +95,11 @@ func (in *installer) registered(ctx context.Context) (byOID map[uint32][]exclude
 	var column *string
 	var number *int16
 	_, err = pgx.ForEachRow(rows, []any{&oid, &name, &column, &number}, func() error {
-		if byOID[oid] = byOID[oid]; column != nil && number != nil {
-			byOID[oid] = append(byOID[oid], excluded{*column, *number})
+		out := byOID[oid]
+		if column != nil && number != nil {
+			out = append(out, excluded{*column, *number})
 		}
-		byName[name] = byOID[oid]
+		byOID[oid], byName[name] = out, out
 		return nil
 	})
 	if err != nil {
