@@ -152,3 +152,35 @@ func TestADocumentMayBringAColumnThatIsLeftOut(t *testing.T) {
 		t.Errorf("the row is %s, the node has %s", got, documentOf(t, tab, "8"))
 	}
 }
+
+// A schema of before columns could be left out is followed as it is, and brought up under its node.
+func TestASchemaThatKnowsNothingOfColumnsThatAreLeftOutIsFollowedAndBroughtUp(t *testing.T) {
+	db := database(t, peopleSQL, "public.people")
+	db.Exec(t, `alter table lockstep.tables drop excluded; update lockstep.meta set version = 3;
+		drop function lockstep.capture_without(), lockstep.capture_row_without(), lockstep.kept_columns, lockstep.reread_sql(oid, text[], text);
+		create or replace function lockstep.reread_sql(relid oid, images text[]) returns text language plpgsql stable as 'begin return null; end'`)
+	pool := db.Pool(t)
+	if found, err := triggers.Inspect(deadline(t), pool, triggers.Options{}); err != nil || len(found) > 0 {
+		t.Errorf("inspect: %+v, %v", found, err)
+	}
+	if tracked, err := triggers.Tables(deadline(t), pool, triggers.Options{}); err != nil || len(tracked) != 1 || len(tracked[0].Excluded) > 0 {
+		t.Errorf("%+v, %v", tracked, err)
+	}
+	tab := lockstep.Documents("public.people")
+	node := start(t, pool, tab)
+	if !strings.Contains(documentOf(t, tab, "1"), `"ssn":"geheim"`) {
+		t.Errorf("the node has %s", documentOf(t, tab, "1"))
+	}
+	leaveOut(t, db, "ssn", "photo")
+	until(t, node, "the columns have gone", func(lockstep.Status) bool { return !strings.Contains(documentOf(t, tab, "1"), "ssn") })
+	db.Exec(t, "update people set id = id + 10, ssn = 'geheim 2'")
+	if err := node.Barrier(deadline(t)); err != nil {
+		t.Fatal(err)
+	}
+	if tab.Len() != 3 || documentOf(t, tab, "13") != `{"id":13,"name":"Cid","amount":1.100,"doc":{"a" : 1,  "a":2}}` {
+		t.Errorf("the node has %d rows, %s", tab.Len(), documentOf(t, tab, "13"))
+	}
+	if found, err := triggers.Inspect(deadline(t), pool, triggers.Options{}); err != nil || len(found) > 0 {
+		t.Errorf("inspect: %+v, %v", found, err)
+	}
+}
