@@ -20,7 +20,7 @@ var files embed.FS
 
 // NodeVersion is what this package can read: a schema whose min_node is above
 // it is refused (ErrSchema).
-const NodeVersion = 1
+const NodeVersion = 2
 
 // Bell is a way to learn that there is something to fetch.
 type Bell string
@@ -82,9 +82,10 @@ type TableSpec struct {
 	Name string
 	// Columns picks the columns to read from those that the table has, in
 	// their order there. It is asked at every load, since a migration may
-	// have changed them. Default: all columns.
+	// have changed them. One that is left out of capture (ColumnInfo.Excluded) must not be
+	// among them, or the table is refused; of documents it is left out. Default: all others.
 	Columns func(have []ColumnInfo) ([]string, error)
-	// Document asks for whole rows as row_to_json gives them, instead of
+	// Document asks for whole rows as row_to_json gives them, without what is left out of capture, instead of
 	// columns: a row's one raw value is then the JSON text, or for a deletion
 	// or a reread key that of the key columns at least.
 	Document bool
@@ -99,6 +100,7 @@ type ColumnInfo struct {
 	KeyPlace  int    // its place in the primary key, from 1; 0: not part of it
 	Generated bool   // computed by Postgres: never written
 	Identity  bool   // GENERATED ALWAYS AS IDENTITY: no UPDATE may set it, and an INSERT only OVERRIDING SYSTEM VALUE
+	Excluded  bool   // left out of capture: no event has it, and it is never read
 	Required  bool   // NOT NULL without a default, its type's domains included: every insert must give it
 }
 

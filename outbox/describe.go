@@ -25,6 +25,7 @@ type described struct {
 	key         []rowjson.Column
 	keyAt       []int // where the key's columns are among columns
 	document    bool
+	partial     bool // some columns are left out of capture
 }
 
 // from is the FROM item: a plain table without whatever might inherit from it.
@@ -38,7 +39,14 @@ func (d *described) from() string {
 
 // list is the select list: what events can carry of the columns, or the document.
 func (d *described) list() string {
-	if d.document {
+	switch {
+	case d.document && d.partial: // as capture makes it, column by column
+		names := make([]string, len(d.columns))
+		for i, c := range d.columns {
+			names[i] = "t." + pgx.Identifier{c.Name}.Sanitize()
+		}
+		return "(select row_to_json(r.*) from (select " + strings.Join(names, ", ") + " offset 0) r)::text"
+	case d.document:
 		return "row_to_json(t.*)::text"
 	}
 	exprs := make([]string, len(d.columns))
@@ -74,10 +82,10 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 	var registered *string
 	var key, names, typeNames []string
 	var oids []uint32
-	var notNull, generated, identity, required []bool
+	var notNull, generated, identity, required, excluded []bool
 	var mayRead, policy bool
 	err := s.conn.QueryRow(ctx, s.src.sql.describe, spec.Name).Scan(&d.relid, &d.schema, &d.name, &d.partitioned, &registered,
-		&key, &names, &oids, &notNull, &generated, &identity, &required, &typeNames, &mayRead, &policy)
+		&key, &names, &oids, &notNull, &generated, &identity, &required, &typeNames, &mayRead, &policy, &excluded)
 	refuse := func(why, hint string) (*described, error) {
 		return nil, &TableError{Table: spec.Name, Why: why, Hint: hint}
 	}
@@ -116,9 +124,10 @@ func (s *Session) describe(ctx context.Context, table int) (*described, error) {
 		format, _ := types[oids[i]].Format(s.conn.TypeMap()) // a column that cannot be read is refused where it is wanted
 		have[i] = ColumnInfo{
 			Name: n, OID: types[oids[i]].RowOID(), Type: typeNames[i], Format: format, KeyPlace: slices.Index(key, n) + 1,
-			Generated: generated[i], Identity: identity[i], Required: required[i],
+			Generated: generated[i], Identity: identity[i], Excluded: excluded[i], Required: required[i],
 		}
 	}
+	d.partial = slices.Contains(excluded, true)
 	want, err := pick(spec, have, key)
 	if err != nil {
 		return nil, err
@@ -175,20 +184,33 @@ func (d *described) whole(op Op, row *rowjson.Row) error {
 // pick asks the spec which columns to read. Every key column must be among
 // them: a deletion may bring nothing else.
 func pick(spec TableSpec, have []ColumnInfo, key []string) ([]string, error) {
-	var want []string
-	if spec.Columns == nil {
-		for _, c := range have {
-			want = append(want, c.Name)
+	var want, captured, excluded []string
+	for _, c := range have {
+		if c.Excluded {
+			excluded = append(excluded, c.Name)
+		} else {
+			captured = append(captured, c.Name)
 		}
-		return want, nil
+	}
+	if spec.Columns == nil {
+		return captured, nil
 	}
 	want, err := spec.Columns(have)
 	if err != nil {
 		return nil, &TableError{Table: spec.Name, Why: "its columns do not fit", Err: err}
 	}
+	if spec.Document {
+		return captured, nil
+	}
 	for _, w := range want {
-		if !slices.ContainsFunc(have, func(c ColumnInfo) bool { return c.Name == w }) {
+		i := slices.IndexFunc(have, func(c ColumnInfo) bool { return c.Name == w })
+		switch {
+		case i < 0:
 			return nil, &TableError{Table: spec.Name, Why: "it has no column " + w}
+		case have[i].Excluded:
+			others := slices.DeleteFunc(excluded, func(name string) bool { return name == w })
+			return nil, &TableError{Table: spec.Name, Why: "column " + w + " is left out of capture, and the table's Go type or list of columns has it",
+				Hint: "take it out there, or have it captured: lockstep install --exclude-columns '" + spec.Name + "=" + strings.Join(others, ",") + "'"}
 		}
 	}
 	for _, k := range key {

@@ -9,7 +9,7 @@ import (
 )
 
 // harmless are the kinds of findings that leave capture right.
-var harmless = []string{"renamed", "owner cannot read", "wrong owner", "bell", "another cluster", "unguarded"}
+var harmless = []string{"renamed", "excluded column", "owner cannot read", "wrong owner", "bell", "another cluster", "unguarded"}
 
 // ErrCapture means that a table's changes are not captured as they should be.
 var ErrCapture = errors.New("its capture has drifted")

@@ -21,6 +21,8 @@ type Table struct {
 	Name string   // as SQL writes it
 	Key  []string // the primary key's columns at install
 	Mode string   // "statement" or "row"
+	// Excluded are the columns that are left out, as they were called at install.
+	Excluded []string
 }
 
 // InstalledVersion is the version of the schema in the database; ErrNotInstalled
@@ -35,7 +37,9 @@ func Tables(ctx context.Context, db DB, o Options) ([]Table, error) {
 	if _, err := installedVersion(ctx, db, o.Schema); err != nil {
 		return nil, err
 	}
-	rows, err := db.Query(ctx, "select relid, name, key_columns, mode from "+pgx.Identifier{o.Schema, "tables"}.Sanitize()+" order by name")
+	rows, err := db.Query(ctx, `select relid, name, key_columns, mode,
+		coalesce((select array_agg(e ->> 0 order by n) from jsonb_array_elements(to_jsonb(t) -> 'excluded') with ordinality x(e, n)), '{}')
+		from `+tablesOf(o)+" t order by name")
 	if err != nil {
 		return nil, fmt.Errorf("triggers: read the register: %w", err)
 	}

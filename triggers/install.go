@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"time"
 
@@ -15,12 +16,14 @@ import (
 )
 
 // schemaFiles make the schema, in this order.
-var schemaFiles = []string{"schema.sql", "capture.sql", "announce.sql", "guard.sql", "rights.sql"}
+var schemaFiles = []string{"schema.sql", "capture.sql", "capture_without.sql", "announce.sql", "guard.sql", "rights.sql"}
 
 // installer is one run: the SQL goes to the server, or to a writer.
 type installer struct {
 	Options
-	db DB
+	db       DB
+	excluded exclusions
+	done     map[uint32]bool // tables by their oid
 }
 
 // Install makes the schema, or brings it up to this package's version, and
@@ -31,12 +34,15 @@ type installer struct {
 // A table that cannot be kept right is refused with a *RefusedError; the
 // others are installed all the same, and all errors are joined.
 func Install(ctx context.Context, db DB, o Options, tables ...string) error {
-	in := &installer{Options: o.withDefaults(), db: db}
+	in := &installer{Options: o.withDefaults(), db: db, done: map[uint32]bool{}}
 	if err := in.schema(ctx); err != nil {
 		return err
 	}
-	errs := []error{in.register(ctx)}
-	for _, name := range tables {
+	if err := in.readExcluded(ctx); err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range append(slices.Clone(tables), in.excluded.names...) {
 		errs = append(errs, in.table(ctx, name))
 	}
 	return errors.Join(errs...)
@@ -125,10 +131,14 @@ func installedVersion(ctx context.Context, q querier, schema string) (int, error
 
 // table puts capture on one table, in a transaction of its own.
 func (in *installer) table(ctx context.Context, name string) error {
-	t, err := lookUp(ctx, in.db, in.Options, name)
+	t, err := in.lookUp(ctx, in.db, name)
 	if err != nil {
 		return err
 	}
+	if in.done[t.OID] {
+		return nil
+	}
+	in.done[t.OID] = true
 	if right, err := in.isRight(ctx, t); err != nil || right {
 		return err
 	}
@@ -139,7 +149,7 @@ func (in *installer) table(ctx context.Context, name string) error {
 			if err := in.lock(ctx, tx, t.Quoted); err != nil {
 				return err
 			}
-			if t, err = lookUp(ctx, tx, in.Options, name); err != nil {
+			if t, err = in.lookUp(ctx, tx, name); err != nil {
 				return err
 			}
 		}
@@ -149,12 +159,21 @@ func (in *installer) table(ctx context.Context, name string) error {
 
 func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
 	// The triggers carry the registered name and the key: capture need not look them up.
-	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys, "begins": t.Begins}
+	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys, "excluded": t.Excluded, "capture": "capture", "told": t.Begins}
+	if t.Excluded != none {
+		about["capture"], about["told"] = "capture_without", t.Excluded
+	}
 	vars := in.varsFor(t.Schema, t.Name)
 	maps.Copy(vars, about)
 	steps := []string{"grant_owner.sql", "attach_statement.sql"}
-	if t.Mode == "row" {
+	switch {
+	case t.Mode == "row" && t.Excluded != none:
+		steps = []string{steps[0], "attach_row_without.sql", "attach_partition.sql"}
+	case t.Mode == "row":
 		steps[1] = "attach_row.sql"
+	}
+	if err := in.sayExcluded(t); err != nil {
+		return err
 	}
 	for _, f := range steps {
 		if err := in.run(ctx, tx, f, vars); err != nil {
@@ -179,8 +198,8 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 	if in.Print != nil {
 		return false, nil
 	}
-	var name, mode string
-	err := in.db.QueryRow(ctx, "select name, mode from "+pgx.Identifier{in.Schema, "tables"}.Sanitize()+" where relid = $1", t.OID).Scan(&name, &mode)
+	var name, mode, excluded string
+	err := in.db.QueryRow(ctx, "select name, mode, excluded::text from "+tablesOf(in.Options)+" where relid = $1", t.OID).Scan(&name, &mode, &excluded)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -196,7 +215,7 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 			return false, nil
 		}
 	}
-	return mode == t.Mode, nil
+	return mode == t.Mode && excluded == t.Excluded, nil
 }
 
 // register brings the register to the tables that are there.

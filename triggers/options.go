@@ -17,9 +17,12 @@ import (
 // oldest node that can read it. A node of version n runs on any schema
 // whose min_node is at most n: in a rolling deploy the schema goes first.
 const (
-	Version = 3
+	Version = 4
 	MinNode = 1
 )
+
+// excludingNode is the oldest node that can read a schema in which columns are left out.
+const excludingNode = 2
 
 // DefaultSchema is the schema that holds the outbox where none is named.
 const DefaultSchema = "lockstep"
@@ -57,6 +60,14 @@ type Options struct {
 	// the log. From 64 to 131,072, beyond which a document could become too large to
 	// write. Default: as it is; at the first install 131,072.
 	MaxRowBytes int
+	// ExcludeColumns are columns that are never copied into the outbox: secrets, large documents.
+	// It has them by table, named as SQL writes it; columns as the catalogue has them. A table that it
+	// names is installed, whether Install is given it or not, and of that table these columns are left out
+	// from then on and no others: an empty list captures them all again. Other tables keep what they
+	// have, also through a new name of the table or of the column. Columns of the primary key cannot be left
+	// out. What the outbox holds already stays in it until it is trimmed. Default: as it is; at first all
+	// columns are captured.
+	ExcludeColumns map[string][]string
 	// LockTimeout bounds each wait for a table's lock: CREATE TRIGGER queues
 	// behind long writers, and new writers queue behind it. Default 3 s.
 	LockTimeout time.Duration

@@ -28,7 +28,7 @@ func (in *installer) take(ctx context.Context, tx pgx.Tx, t *table) error {
 	if err := in.attach(ctx, tx, t); err != nil {
 		return err
 	}
-	renamed, err := lookUp(ctx, in.reader(tx), in.Options, before.quoted())
+	renamed, err := in.lookUp(ctx, in.reader(tx), before.quoted())
 	if errors.Is(err, ErrRefused) {
 		in.Logger.Info("a table that was renamed cannot be kept and is captured no more", "table", before.quoted(), "because", err)
 		return in.letGo(ctx, tx, *before)

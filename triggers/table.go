@@ -25,6 +25,9 @@ type table struct {
 	Begins     string // how a document begins whose first column is the key; empty: the key has several columns
 	Mode       string // "statement" or "row"
 	Partitions []partition
+	Excluded   string   // the columns that are left out, as the text of an array of names and numbers; none: there is none
+	newly      []string // those that were captured until now
+	again      []string // those that were left out until now and are not any more
 }
 
 type partition struct {

@@ -16,7 +16,7 @@ import (
 )
 
 func installCommand(o *options) *cobra.Command {
-	var tables []string
+	var tables, excluded []string
 	var t triggers.Options
 	var bell string
 	var printSQL, newHistory bool
@@ -31,10 +31,17 @@ How nodes learn of a commit is the bell:
   wal     they read the log: the commit costs nothing more. It needs wal_level = logical, and for
           each node a slot, a walsender and a role with REPLICATION. Nodes without it poll
   off     they poll
-Nodes that run go over to another bell by themselves.`,
+Nodes that run go over to another bell by themselves.
+
+--exclude-columns names columns of a table that are never copied into the outbox, such as secrets and large
+documents; the table is installed with it. It says all that are left out of that table: those that were and are not named are captured again,
+and "public.employees=" captures all. Without it every table keeps what it has. install says what it changes,
+inspect what is left out. A node whose Go type has such a column refuses the table. What the outbox holds
+already stays until it is trimmed.`,
 		Example: `  lockstep install --table public.employees --table public.departments
   lockstep install --table 'public.*'
   lockstep install --table public.employees --print-sql > review.sql
+  lockstep install --exclude-columns public.employees=ssn,photo --exclude-columns 'public."Odd=Name"="Some Column"'
   lockstep install --bell wal
   lockstep install --new-history   # after a dump was restored here, or pg_upgrade`,
 		Args: cobra.NoArgs,
@@ -45,6 +52,9 @@ Nodes that run go over to another bell by themselves.`,
 			}
 			defer pool.Close()
 			t.Schema, t.Bell, t.Logger = o.schema, triggers.Bell(bell), logger()
+			if t.ExcludeColumns, err = columnsByTable(excluded); err != nil {
+				return err
+			}
 			out := cmd.OutOrStdout()
 			if printSQL {
 				t.Print = out
@@ -71,6 +81,7 @@ Nodes that run go over to another bell by themselves.`,
 	f.BoolVar(&newHistory, "new-history", false, "empty the outbox and begin a new history: every node loads again")
 	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellWAL), string(triggers.BellOff))
 	f.IntVar(&t.MaxRowBytes, "max-row-bytes", 0, "rows that are stored in more bytes are not copied into the outbox but read by their key; 64 to 131072; default: as it is, at first 131072")
+	f.StringArrayVar(&excluded, "exclude-columns", nil, "table=column,... as SQL writes them: never copied into the outbox; may be given again, for another table")
 	f.BoolVar(&t.Published, "published", false, "make the schema although a publication FOR ALL TABLES carries it: every subscriber has it already")
 	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
 	return cmd
@@ -87,7 +98,11 @@ func sayInstalled(ctx context.Context, pool *pgxpool.Pool, t triggers.Options, o
 	}
 	fmt.Fprintf(out, "schema %s, version %d; %d tables are captured\n", t.Schema, version, len(tracked))
 	for _, tab := range tracked {
-		fmt.Fprintf(out, "  %-40s key (%s), %s capture\n", tab.Name, strings.Join(tab.Key, ", "), tab.Mode)
+		without := ""
+		if len(tab.Excluded) > 0 {
+			without = ", without " + strings.Join(tab.Excluded, ", ")
+		}
+		fmt.Fprintf(out, "  %-40s key (%s), %s capture%s\n", tab.Name, strings.Join(tab.Key, ", "), tab.Mode, without)
 	}
 	return nil
 }

@@ -4,7 +4,7 @@
 with captured as (
   select g.tgrelid as relid, g.tgargs as args
   from pg_catalog.pg_trigger g join pg_catalog.pg_proc p on p.oid = g.tgfoid join pg_catalog.pg_namespace n on n.oid = p.pronamespace
-  where n.nspname = :'schema' and p.proname in ('capture', 'capture_row') and g.tgparentid = 0
+  where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture_without', 'capture_row_without') and g.tgparentid = 0
 ),
 moved as (
   select distinct c.relid, t.name
@@ -20,6 +20,12 @@ old as (
      or not exists (select from captured c where c.relid = t.relid) and pg_catalog.to_regclass(t.name)::oid is distinct from t.relid
   returning t.*
 )
-insert into :"schema".tables (relid, name, key_columns, mode)
-select m.relid, o.name, o.key_columns, o.mode from moved m join old o on o.name = m.name
+insert into :"schema".tables (relid, name, key_columns, mode, excluded)
+select m.relid, o.name, o.key_columns, o.mode, e.excluded
+from moved m join old o on o.name = m.name
+cross join lateral (
+  -- Columns have other numbers after a dump. One that is not found by its name has none, 0, until install is told which it is.
+  select coalesce(pg_catalog.array_agg(array[o.excluded[i][1], coalesce(a.attnum, 0)::text] order by i), '{}') as excluded
+  from pg_catalog.generate_subscripts(o.excluded, 1) i
+  left join pg_catalog.pg_attribute a on a.attrelid = m.relid and a.attname = o.excluded[i][1] and a.attnum > 0 and not a.attisdropped) e
 where (select count(*) from old) > 0; -- all of them are deleted before the first is inserted

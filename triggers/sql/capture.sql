@@ -99,9 +99,12 @@ $$;
 -- do with each other. NULL: the table has no primary key now, nothing can be said
 -- by key.
 --
+-- kept is a list of columns (kept_columns, capture_without.sql) that make the document; '': none may
+-- be written and it is R with the key; NULL: the whole row.
+--
 -- Operators are those of the key's own index, by their schema: nothing that a
 -- search_path could change decides here.
-create or replace function :"schema".reread_sql(relid oid, images text[]) returns text
+create or replace function :"schema".reread_sql(relid oid, images text[], kept text) returns text
 language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
@@ -136,10 +139,13 @@ begin
   select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname), allowed and has_schema_privilege(n.oid, 'usage')
   into target, allowed
   from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
-  if not allowed or not has_table_privilege(relid, 'select') or row_security_active(relid)
+  if not allowed or kept = '' or not has_table_privilege(relid, 'select') or row_security_active(relid)
      or current_setting('transaction_isolation') = 'serializable' then
     return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
                   'R', lead_sql(), doc, keys);
+  end if;
+  if kept <> '' then
+    target := format('(select %s from %s c)', kept, target);
   end if;
   present := format('c.%I is not null', names[1]);
   -- Under one snapshot for the whole transaction a key can show a row that
@@ -160,6 +166,11 @@ begin
     $sql$, present, lead_sql(), doc, keys, target, same);
 end
 $$;
+
+create or replace function :"schema".reread_sql(relid oid, images text[]) returns text
+language sql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$ select reread_sql(relid, images, null) $$;
 
 -- A digest of numbers in their order.
 create or replace aggregate :"schema".digest(bigint) (

@@ -1,7 +1,10 @@
 -- What has drifted: one row for each finding, (table or '', kind, what, mend).
 -- $1 the functions' owner, $2 the trigger names: insert, update, delete, truncate, row.
 with t as (
-  select t.*, c.oid as now, c.relkind, c.relrowsecurity,
+  -- Schemas of earlier versions have no column excluded.
+  select t.relid, t.name, t.key_columns, t.mode, c.oid as now, c.relkind, c.relrowsecurity,
+         coalesce((select pg_catalog.array_agg(array[e ->> 0, e ->> 1] order by n)
+                   from pg_catalog.jsonb_array_elements(pg_catalog.to_jsonb(t) -> 'excluded') with ordinality x(e, n)), '{}') as excluded,
          pg_catalog.quote_ident(n.nspname) || '.' || pg_catalog.quote_ident(c.relname) as name_now
   from :"schema".tables t
   left join pg_catalog.pg_class c on c.oid = t.relid
@@ -10,17 +13,17 @@ with t as (
 -- Every trigger that a tracked table or a partition of it must have.
 want as (
   select t.name, t.key_columns::text as keys, case pg_catalog.cardinality(t.key_columns) when 1 then '{' || pg_catalog.to_json(t.key_columns[1])::text || ':' else '' end as begins,
-         t.relid as root, t.relid, w.tgname, w.fn
+         t.relid as root, t.relid, w.tgname, w.fn, t.excluded::text as excluded
   from t
   cross join lateral (
-    select ($2::text[])[i], 'capture' from pg_catalog.generate_series(1, 3) i where t.mode = 'statement'
-    union all select ($2::text[])[5], 'capture_row' where t.mode = 'row'
+    select ($2::text[])[i], case t.excluded when '{}' then 'capture' else 'capture_without' end from pg_catalog.generate_series(1, 3) i where t.mode = 'statement'
+    union all select ($2::text[])[5], case t.excluded when '{}' then 'capture_row' else 'capture_row_without' end where t.mode = 'row'
     union all select ($2::text[])[4], 'capture_truncate') w(tgname, fn)
   where t.now is not null
   union all
-  select t.name, '', '', t.relid, p.relid, w.tgname, w.fn
+  select t.name, '', '', t.relid, p.relid, w.tgname, w.fn, t.excluded::text
   from t cross join lateral pg_catalog.pg_partition_tree(t.relid) p
-  cross join lateral (values (($2::text[])[5], 'capture_row'), (($2::text[])[4], 'capture_truncate')) w(tgname, fn)
+  cross join lateral (values (($2::text[])[5], case t.excluded when '{}' then 'capture_row' else 'capture_row_without' end), (($2::text[])[4], 'capture_truncate')) w(tgname, fn)
   where t.relkind = 'p' and p.level > 0
 ),
 have as (
@@ -34,7 +37,8 @@ have as (
   -- not tell capture how a document begins, which it does not need.
   cross join lateral (
     select pg_catalog.convert_to(w.name, pg_catalog.getdatabaseencoding()) || z.zero ||
-             case w.fn when 'capture' then pg_catalog.convert_to(w.keys, pg_catalog.getdatabaseencoding()) || z.zero else '' end as args,
+             case when w.fn in ('capture', 'capture_without') then pg_catalog.convert_to(w.keys, pg_catalog.getdatabaseencoding()) || z.zero else '' end ||
+             case when w.fn in ('capture_without', 'capture_row_without') then pg_catalog.convert_to(w.excluded, pg_catalog.getdatabaseencoding()) || z.zero else '' end as args,
            case w.fn when 'capture' then pg_catalog.convert_to(w.begins, pg_catalog.getdatabaseencoding()) || z.zero else '' end as begins
     from (select pg_catalog.decode('00', 'hex') as zero) z) a
   left join pg_catalog.pg_trigger g on g.tgrelid = w.relid and g.tgname = w.tgname
@@ -71,6 +75,19 @@ from t cross join lateral (
   where x.indrelid = t.relid and x.indisprimary) k
 where t.now is not null and k.cols is distinct from t.key_columns
 union all
+select t.name, 'excluded column',
+       'column ' || x.name || ', which is left out of capture, ' ||
+         case when a.attisdropped and b.attnum is null then 'is not there any more'
+              when a.attisdropped then 'was dropped and made again'
+              when b.attnum is null and a.attnum is not null then 'is called ' || a.attname || ' now'
+              else 'cannot be told from others any more' end || ': rows are captured by their key',
+       case when a.attisdropped or b.attnum is null and a.attnum is not null then 'lockstep install --table ' || t.name
+            else 'lockstep install --exclude-columns ' || t.name || '=COLUMN,...' end
+from t cross join lateral unnest(t.excluded[:][1:1], t.excluded[:][2:2]) x(name, number)
+left join pg_catalog.pg_attribute a on a.attrelid = t.relid and a.attnum = x.number::int2
+left join pg_catalog.pg_attribute b on b.attrelid = t.relid and b.attname = x.name and b.attnum > 0 and not b.attisdropped
+where t.now is not null and a.attname is distinct from x.name
+union all
 select t.name, 'fed by a subscription', 'a subscription feeds it, and apply workers fire no statement triggers', 'lockstep install --table ' || t.name
 from t where t.mode = 'statement' and exists (select from pg_catalog.pg_subscription_rel s where s.srrelid = t.relid)
 union all
@@ -82,7 +99,7 @@ select '', 'wrong owner', 'function ' || p.proname || ' belongs to ' || r.rolnam
          case when r.rolsuper then ', a superuser' when r.rolcanlogin then ', who can log in' else '' end,
        'lockstep install'
 from pg_catalog.pg_proc p join pg_catalog.pg_namespace n on n.oid = p.pronamespace join pg_catalog.pg_roles r on r.oid = p.proowner
-where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture_truncate', 'announce')
+where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture_without', 'capture_row_without', 'capture_truncate', 'announce')
   and (r.rolname <> $1 or r.rolsuper or r.rolcanlogin)
 union all
 select '', 'unguarded', 'table ' || :'schema_quoted' || '.' || o.name || ' takes in what replication brings', 'lockstep install'

@@ -2,6 +2,8 @@
 -- it may have been written while capture was not right. A table that has a new name
 -- is read again under the old one, which then finds out that it is gone.
 select :"schema".write_reload(t.relid) from :"schema".tables t where t.relid = :'relation'::pg_catalog.regclass;
-insert into :"schema".tables (relid, name, key_columns, mode)
-values (:'relation'::pg_catalog.regclass, :'relation', :'keys', :'mode')
-on conflict (relid) do update set name = excluded.name, key_columns = excluded.key_columns, mode = excluded.mode;
+insert into :"schema".tables (relid, name, key_columns, mode, excluded)
+values (:'relation'::pg_catalog.regclass, :'relation', :'keys', :'mode', :'excluded')
+on conflict (relid) do update set name = excluded.name, key_columns = excluded.key_columns, mode = excluded.mode, excluded = excluded.excluded;
+-- A node that knows nothing of columns that are left out would load them.
+update :"schema".meta set min_node = :'excluding_node'::integer where :'excluded' <> '{}' and min_node < :'excluding_node'::integer;

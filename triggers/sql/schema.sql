@@ -63,7 +63,8 @@ create table if not exists :"schema".tables (
   name        text not null unique, -- as SQL writes it, quoted where it must be
   key_columns text[] not null,      -- as they were called at install; capture looks them up when it must be sure
   mode        text not null check (mode in ('statement', 'row')),
-  installed   timestamptz not null default pg_catalog.clock_timestamp()
+  installed   timestamptz not null default pg_catalog.clock_timestamp(),
+  excluded    text[] not null default '{}' -- columns that are left out, as {{name,number},...}: they are never copied
 );
 
 -- Who follows. A node writes its own row every few seconds.
@@ -109,10 +110,14 @@ select set_config('lockstep.install_schema', :'schema', true);
 do $do$
 declare
   nodes constant regclass := format('%I.nodes', current_setting('lockstep.install_schema'))::regclass;
+  tables constant regclass := format('%I.tables', current_setting('lockstep.install_schema'))::regclass;
   meta constant regclass := format('%I.meta', current_setting('lockstep.install_schema'))::regclass;
 begin
   if not exists (select from pg_catalog.pg_attribute where attrelid = nodes and attname = 'bell') then
     execute format('alter table %s add column if not exists stale_seconds double precision, add column if not exists bell text not null default %L', nodes, '');
+  end if;
+  if not exists (select from pg_catalog.pg_attribute where attrelid = tables and attname = 'excluded') then
+    execute format('alter table %s add column if not exists excluded text[] not null default %L', tables, '{}');
   end if;
   if not exists (select from pg_catalog.pg_constraint where conrelid = meta and contype = 'c'
                  and pg_catalog.pg_get_constraintdef(oid) like '%''wal''%') then
@@ -123,6 +128,8 @@ $do$;
 
 insert into :"schema".horizon (xid) values ('0') on conflict do nothing;
 insert into :"schema".meta (version, min_node, history, system_identifier, bell)
-select :'version'::integer, :'min_node'::integer, pg_catalog.gen_random_uuid(), c.system_identifier, 'off'
+select :'version'::integer,
+       case when exists (select from :"schema".tables t where t.excluded <> '{}') then :'excluding_node'::integer else :'min_node'::integer end,
+       pg_catalog.gen_random_uuid(), c.system_identifier, 'off'
 from pg_catalog.pg_control_system() c
 on conflict (one) do update set version = excluded.version, min_node = excluded.min_node;

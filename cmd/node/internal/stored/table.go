@@ -94,6 +94,8 @@ func (t *Table) pick(have []outbox.ColumnInfo) (names []string, err error) {
 		switch {
 		case i < 0:
 			return nil, fmt.Errorf("column %s is there no more", c.Name)
+		case have[i].Excluded:
+			return nil, fmt.Errorf("column %s is left out of capture now", c.Name)
 		case have[i].OID != c.OID:
 			return nil, fmt.Errorf("column %s was of another type", c.Name)
 		case have[i].Format != c.Format:
