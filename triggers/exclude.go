@@ -217,7 +217,7 @@ func (in *installer) sayExcluded(t *table) error {
 	for _, change := range []struct {
 		what    string
 		columns []string
-	}{{"columns are left out of capture from now on", t.newly}, {"columns that were left out are captured again", t.again}} {
+	}{{"columns are left out of capture from now on (what the outbox has of them stays until it is trimmed)", t.newly}, {"columns that were left out are captured again", t.again}} {
 		if len(change.columns) == 0 {
 			continue
 		}

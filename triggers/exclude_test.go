@@ -333,11 +333,11 @@ func TestOnlyWhoSaysSoCapturesAColumnAgain(t *testing.T) {
 	if err := triggers.Install(t.Context(), r.pool, o, "public.a"); err != nil {
 		t.Fatal(err)
 	}
-	if s := sql.String(); !strings.Contains(s, `-- columns are left out of capture from now on: "secret"`) || strings.Count(s, "-- put capture on") != 1 ||
+	if s := sql.String(); !strings.Contains(s, `-- columns are left out of capture from now on (what the outbox has of them stays until it is trimmed): "secret"`) || strings.Count(s, "-- put capture on") != 1 ||
 		!strings.Contains(s, `"capture_without"('public.a', '{id}', '{{secret,3}}')`) {
 		t.Errorf("printed %s", s)
 	}
-	install(out, `columns are left out of capture from now on" table=public.a columns=secret`, "public.a")
+	install(out, `columns are left out of capture from now on (what the outbox has of them stays until it is trimmed)" table=public.a columns=secret`, "public.a")
 	if after := minNode(); before != "1" || after != "2" {
 		t.Errorf("nodes that know nothing of it: min_node %s, then %s", before, after)
 	}
