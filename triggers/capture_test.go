@@ -315,7 +315,8 @@ func TestWritersSettingsChangeNothingStored(t *testing.T) {
 
 func TestHostileNamesChangeNothing(t *testing.T) {
 	columns := `"lead" text, "row" text, op text, n int, o int, i int, c int, k int, r int, t text, mark text, this text, sql text, new_rows int,
-		old_rows int, lockstep_n int, lockstep_k int, doubt text, changed text, done text, tables text, outbox text, "weird "" ' \ %s Ö" text`
+		old_rows int, lockstep_n int, lockstep_k int, doubt text, changed text, done text, tables text, outbox text,
+		key text, doc json, note text, leads text, noted text, "weird "" ' \ %s Ö" text`
 	long := strings.Repeat("x", 63)
 	r := newRig(t, `create schema "Odd ""Schema"" é"; create table "Odd ""Schema"" é"."Täble.with ""all""" ("Id"" 'é" int primary key, `+columns+`);
 		create table `+long+` (`+long+` int primary key);

@@ -248,12 +248,13 @@ begin
     -- The ordinary UPDATE, of one row whose key is the first column and stays: without planning
     -- anything. Where that column has another name by now, or the row is too large
     -- to be written, none of it is true, and the row is left to what follows.
-    -- (row_to_json takes names from the aliases of columns: only the old row has one.)
+    -- (row_to_json takes names from the aliases of columns: only the old row has one, by a name that
+    -- no other column has: an alias that is one's name, too, is an error.)
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
            note = 'k' and set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null,
            n.doc
-    from (select to_json(o.key)::text as key from old_rows o (key) limit 1) o,
+    from (select to_json(o."lockstep: first")::text as key from old_rows o ("lockstep: first") limit 1) o,
          (select row_to_json(n.*) as doc from new_rows n
           where not exists (select from new_rows offset 1) and pg_column_size(n.*) <= row_limit() offset 0) n
     where starts_with(n.doc::text, tg_argv[2] || o.key || ',');
