@@ -20,6 +20,7 @@ import (
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/pgtest"
+	"github.com/pglockstep/lockstep/replay"
 )
 
 // pooled puts PgBouncer, in transaction mode and with two connections for all,
@@ -126,8 +127,14 @@ func TestANodeBehindAPoolerPollsAndDisturbsNobody(t *testing.T) {
 		t.Error(err)
 	}
 	wantSame(t, db, table)
-	if s := node.Status(); s.Resyncs != 0 || s.Reloads != 1 || s.State != lockstep.Live {
-		t.Errorf("%v, %d resyncs, %d reloads, last error %v", s.State, s.Resyncs, s.Reloads, s.LastError)
+	// TRUNCATE gives the table another file: where a look at the catalogue comes before the end of
+	// this, the table has been read once more for it.
+	s, loads := node.Status(), map[replay.Reason]int{}
+	for _, l := range s.Loads {
+		loads[l.Reason]++
+	}
+	if s.Resyncs != 0 || loads[replay.FirstLoad] != 1 || loads[replay.Requested] != 1 || loads[replay.Drift] > 1 || len(s.Loads) > 2+loads[replay.Drift] || s.State != lockstep.Live {
+		t.Errorf("%v, %d resyncs, loads %+v, last error %v", s.State, s.Resyncs, s.Loads, s.LastError)
 	}
 	pool.Reset()
 	if after := others(t, pool); len(before) != 1 || !maps.Equal(before, after) {
