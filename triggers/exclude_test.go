@@ -255,8 +255,10 @@ func TestAColumnThatIsLeftOutStaysSoWhateverBecomesOfTheTable(t *testing.T) {
 func TestADumpTakesAlongWhatIsLeftOut(t *testing.T) {
 	r := newRig(t, "create table a (id int primary key, gone int, ssn text, photo text, v text); alter table a drop gone")
 	r.exclude(t, map[string][]string{"public.a": {"ssn", "photo"}})
-	for name, first := range map[string]string{"as it is": "select 1", "after a column was renamed": "alter table a rename ssn to social"} {
-		r.Exec(t, first)
+	for _, name := range []string{"as it is", "after a column was renamed"} {
+		if name != "as it is" {
+			r.Exec(t, "alter table a rename ssn to social")
+		}
 		dump := r.Program(t, "", "pg_dump", "-d", r.DSN())
 		db := pgtest.New(t)
 		db.Program(t, dump, "psql", "-v", "ON_ERROR_STOP=1", "-q", "-d", db.DSN())
