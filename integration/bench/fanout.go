@@ -244,19 +244,14 @@ func (b *bench) priced(w *wire, fn func() (int, error)) (price, error) {
 // upkeepCosts measures the constants.
 func (b *bench) upkeepCosts(ctx context.Context, nats *helper) (u upkeep, err error) {
 	const every = 200 * time.Millisecond
-	f, err := b.newFleet(ctx, nats, every)
-	if err != nil {
-		return u, err
-	}
-	defer func() { err = errors.Join(err, f.close(ctx)) }()
-	f.pool.Close()
 	var used atomic.Int64
-	f.pool, err = f.wire.pool(ctx, b.server.DSN("postgres"), func(cfg *pgxpool.Config) {
+	f, err := b.newFleet(ctx, nats, every, func(cfg *pgxpool.Config) {
 		cfg.AfterRelease = func(*pgx.Conn) bool { used.Add(1); return false }
 	})
 	if err != nil {
 		return u, err
 	}
+	defer func() { err = errors.Join(err, f.close(ctx)) }()
 	if err := f.grow(ctx, b.few()); err != nil {
 		return u, err
 	}

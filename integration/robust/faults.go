@@ -64,8 +64,8 @@ var faults = map[string]func(context.Context, *world) error{
 
 // Those that only a run with a stream can have.
 var streamFaults = map[string]func(context.Context, *world) error{
-	"NATS is killed":                                          natsKilled,
-	"NATS is killed and loses its disk":                       natsLost,
+	"NATS is killed":                                          natsKilled(false),
+	"NATS is killed and loses its disk":                       natsKilled(true),
 	"the stream is deleted":                                   streamDeleted,
 	"the relay that leads is killed":                          relayKilled,
 	"the relay that leads is stopped, and goes on":            relayStopped,

@@ -15,26 +15,20 @@ import (
 	"github.com/pglockstep/lockstep/internal/pause"
 )
 
-// natsKilled kills NATS' process. What it had not synced stays with the machine, which goes on.
-func natsKilled(ctx context.Context, w *world) error {
-	if err := w.nats.kill(); err != nil {
-		return err
+// natsKilled kills NATS' process, and starts it again. What it had not synced stays with the machine, which goes on,
+// unless its disk is lost meanwhile.
+func natsKilled(lost bool) func(context.Context, *world) error {
+	return func(ctx context.Context, w *world) error {
+		err := w.nats.kill()
+		if err == nil && lost {
+			err = os.RemoveAll(w.nats.cfg.Dir)
+		}
+		if err != nil {
+			return err
+		}
+		pause.For(ctx, w.outage())
+		return w.nats.start(ctx, w)
 	}
-	pause.For(ctx, w.outage())
-	return w.nats.start(ctx, w)
-}
-
-// natsLost kills NATS, and its disk is lost meanwhile.
-func natsLost(ctx context.Context, w *world) error {
-	err := w.nats.kill()
-	if err == nil {
-		err = os.RemoveAll(w.nats.cfg.Dir)
-	}
-	if err != nil {
-		return err
-	}
-	pause.For(ctx, w.outage())
-	return w.nats.start(ctx, w)
 }
 
 // streamDeleted takes a stream away from under those who follow it: its numbers begin again.

@@ -45,16 +45,16 @@ func newProcess(index int, server string) (*process, error) {
 	return &process{index: index, proxy: proxy}, err
 }
 
-// dsn is the server's address by way of the proxy.
-func (p *process) dsn(direct string) (string, error) {
+// by is a server's address by way of a proxy.
+func by(proxy *toxiproxy.Proxy, direct string) (string, error) {
 	u, err := url.Parse(direct)
 	if err != nil {
 		return "", err
 	}
-	if _, err := netip.ParseAddrPort(p.proxy.Listen); err != nil {
+	if _, err := netip.ParseAddrPort(proxy.Listen); err != nil {
 		return "", err
 	}
-	u.Host = p.proxy.Listen
+	u.Host = proxy.Listen
 	return u.String(), nil
 }
 
@@ -63,7 +63,7 @@ func (p *process) start(w *world) error {
 	p.life++
 	p.name = fmt.Sprintf("node%d.%d", p.index, p.life)
 	p.history = filepath.Join(w.dir, p.name+".ndjson")
-	dsn, err := p.dsn(w.dsn)
+	dsn, err := by(p.proxy, w.dsn)
 	if err != nil {
 		return err
 	}

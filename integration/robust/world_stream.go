@@ -81,8 +81,7 @@ func (w *world) startStream(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		p := process{proxy: proxy}
-		dsn, err := p.dsn(w.server.DSNAs("run", name, "relay"))
+		dsn, err := by(proxy, w.server.DSNAs("run", name, "relay"))
 		if err != nil {
 			return err
 		}

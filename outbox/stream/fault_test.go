@@ -85,8 +85,8 @@ func (r *rig) writers(t *testing.T) (stop func()) {
 	return stop
 }
 
-// tampered republishes the messages of one stream on another, as it pleases.
-func (r *rig) tampered(t *testing.T, to string, tamper func(m []byte, send func([]byte))) {
+// jetstream is a connection to NATS, closed at the test's end.
+func (r *rig) jetstream(t *testing.T) (*nats.Conn, jetstream.JetStream) {
 	t.Helper()
 	nc, err := nats.Connect(r.nats.URL())
 	if err != nil {
@@ -99,6 +99,13 @@ func (r *rig) tampered(t *testing.T, to string, tamper func(m []byte, send func(
 	if err != nil {
 		t.Fatal(err)
 	}
+	return nc, js
+}
+
+// tampered republishes the messages of one stream on another, as it pleases.
+func (r *rig) tampered(t *testing.T, to string, tamper func(m []byte, send func([]byte))) {
+	t.Helper()
+	nc, js := r.jetstream(t)
 	if _, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: to, Subjects: []string{stream.Subject(to)}}); err != nil {
 		t.Fatal(err)
 	}
@@ -205,18 +212,8 @@ func TestNATSGoesAndComesBack(t *testing.T) {
 // deleteStream takes the stream away from under whoever follows it.
 func (r *rig) deleteStream(t *testing.T) {
 	t.Helper()
-	nc, err := nats.Connect(r.nats.URL())
-	if err != nil {
-		t.Fatal(err)
-	}
-	closed := make(chan struct{})
-	nc.SetClosedHandler(func(*nats.Conn) { close(closed) })
-	defer func() { nc.Close(); <-closed }()
-	js, err := jetstream.New(nc)
-	if err == nil {
-		err = js.DeleteStream(t.Context(), "lockstep")
-	}
-	if err != nil {
+	_, js := r.jetstream(t)
+	if err := js.DeleteStream(t.Context(), "lockstep"); err != nil {
 		t.Fatal(err)
 	}
 }
