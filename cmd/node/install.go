@@ -46,15 +46,16 @@ already stays until it is trimmed.`,
   lockstep install --new-history   # after a dump was restored here, or pg_upgrade`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			var err error
+			if t.ExcludeColumns, err = columnsByTable(excluded); err != nil {
+				return err
+			}
 			pool, err := o.connect(cmd.Context())
 			if err != nil {
 				return err
 			}
 			defer pool.Close()
 			t.Schema, t.Bell, t.Logger = o.schema, triggers.Bell(bell), logger()
-			if t.ExcludeColumns, err = columnsByTable(excluded); err != nil {
-				return err
-			}
 			out := cmd.OutOrStdout()
 			if printSQL {
 				t.Print = out
