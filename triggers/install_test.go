@@ -8,6 +8,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/triggers"
 )
@@ -99,6 +101,25 @@ func TestInspectNamesEachDriftAndInstallMendsIt(t *testing.T) {
 				t.Errorf("mended: %v, %v", found, err)
 			}
 		})
+	}
+}
+
+// Postgres' functions on partitions look past the snapshot that the catalogue is read in.
+func TestAPartitionThatIsYoungerThanTheSnapshotIsNoFinding(t *testing.T) {
+	r := newRig(t, installTables, "public.a", "public.part")
+	old, err := r.Conn(t).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := old.Exec(t.Context(), "select from a"); err != nil {
+		t.Fatal(err)
+	}
+	r.Exec(t, "create table part_2 partition of part for values in (2)")
+	if err := triggers.Check(t.Context(), old, triggers.Options{}, "public.a"); err != nil {
+		t.Error(err)
+	}
+	if err := old.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
 	}
 }
 

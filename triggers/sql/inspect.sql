@@ -23,6 +23,7 @@ want as (
   union all
   select t.name, '', '', t.relid, p.relid, w.tgname, w.fn, t.excluded::text
   from t cross join lateral pg_catalog.pg_partition_tree(t.relid) p
+  join pg_catalog.pg_class c on c.oid = p.relid -- the function may know of a partition that is younger than our snapshot
   cross join lateral (values (($2::text[])[5], case t.excluded when '{}' then 'capture_row' else 'capture_row_without' end), (($2::text[])[4], 'capture_truncate')) w(tgname, fn)
   where t.relkind = 'p' and p.level > 0
 ),
