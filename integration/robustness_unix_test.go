@@ -158,3 +158,33 @@ func TestEveryMutantOfAHistoryIsCaughtByName(t *testing.T) {
 		})
 	}
 }
+
+// A version is visible before its record is written, so that a node that is killed has shown what no history has.
+// Of one that lives on the same is a read of something that never was.
+func TestAReadOfAVersionThatDiedUnrecordedIsHeldAgainstNobody(t *testing.T) {
+	row := func(v string) []robust.RowState { return []robust.RowState{{Table: "item", ID: 1, Row: v}} }
+	for _, killed := range []bool{true, false} {
+		n := &robust.NodeHistory{
+			Name: "node1.1", Killed: killed,
+			Cuts: []*robust.Cut{{Rev: 1, Diff: row("old")}},
+			Reads: []*robust.Read{
+				{Rev: 1, Rows: row("old")}, {Rev: 2, Rows: row("new")},
+			},
+			Gets: []*robust.Get{{From: 1, To: 1, Row: row("old")[0]}, {From: 1, To: 2, Row: row("new")[0]}},
+		}
+		found, counts := robust.Judge(&robust.History{Nodes: []*robust.NodeHistory{n}})
+		said := map[string]int{}
+		for _, v := range found {
+			if strings.Contains(v.Text, `item 1 as "new"`) {
+				said[v.Promise]++
+			}
+		}
+		want, unrecorded := map[string]int{"G3": 1, "G6": 1}, 0
+		if killed {
+			want, unrecorded = map[string]int{}, 2
+		}
+		if !maps.Equal(said, want) || counts.Unrecorded != unrecorded {
+			t.Errorf("killed %v: %v, %d unrecorded: %v", killed, said, counts.Unrecorded, found)
+		}
+	}
+}

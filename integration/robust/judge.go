@@ -31,6 +31,7 @@ type Counts struct {
 	Logged     int // of those, by nodes that read the server's log
 	Streamed   int // of those, by nodes that follow a stream
 	Reads      int // of views and rows
+	Unrecorded int // of those, of a version that was published right before its node was killed: what it was is not recorded
 	Registers  int // register histories that were found linearizable
 	Operations int // on registers
 	Unknown    int // of those, with an unknown outcome
@@ -42,8 +43,8 @@ type Counts struct {
 // Add sums up.
 func (c *Counts) Add(d Counts) {
 	for _, p := range []struct{ to, from *int }{
-		{&c.Cuts, &d.Cuts}, {&c.Tail, &d.Tail}, {&c.Replays, &d.Replays}, {&c.Loads, &d.Loads},
-		{&c.Events, &d.Events}, {&c.Reloaded, &d.Reloaded}, {&c.Uncounted, &d.Uncounted}, {&c.Claims, &d.Claims}, {&c.Logged, &d.Logged}, {&c.Streamed, &d.Streamed}, {&c.Reads, &d.Reads},
+		{&c.Cuts, &d.Cuts}, {&c.Tail, &d.Tail}, {&c.Replays, &d.Replays}, {&c.Loads, &d.Loads}, {&c.Broken, &d.Broken},
+		{&c.Events, &d.Events}, {&c.Reloaded, &d.Reloaded}, {&c.Uncounted, &d.Uncounted}, {&c.Claims, &d.Claims}, {&c.Logged, &d.Logged}, {&c.Streamed, &d.Streamed}, {&c.Reads, &d.Reads}, {&c.Unrecorded, &d.Unrecorded},
 		{&c.Registers, &d.Registers}, {&c.Operations, &d.Operations}, {&c.Unknown, &d.Unknown},
 		{&c.Commits, &d.Commits}, {&c.Refused, &d.Refused}, {&c.Finals, &d.Finals},
 	} {
@@ -53,8 +54,8 @@ func (c *Counts) Add(d Counts) {
 
 func (c Counts) String() string {
 	return fmt.Sprintf("%d cuts compared with the tables (%d loads, %d replays; %d cuts of a lost tail passed over, and %d times a table that the node called not kept), %d events compared one by one (%d cuts with loads and %d coalesced passed over), "+
-		"%d claims of being live (%d by the WAL bell, %d over a stream), %d reads, %d operations on %d registers (%d of unknown outcome), %d commits and %d refused transactions of writers, %d nodes compared in the end",
-		c.Cuts, c.Loads, c.Replays, c.Tail, c.Broken, c.Events, c.Reloaded, c.Uncounted, c.Claims, c.Logged, c.Streamed, c.Reads, c.Operations, c.Registers, c.Unknown, c.Commits, c.Refused, c.Finals)
+		"%d claims of being live (%d by the WAL bell, %d over a stream), %d reads (%d of versions that died unrecorded), %d operations on %d registers (%d of unknown outcome), %d commits and %d refused transactions of writers, %d nodes compared in the end",
+		c.Cuts, c.Loads, c.Replays, c.Tail, c.Broken, c.Events, c.Reloaded, c.Uncounted, c.Claims, c.Logged, c.Streamed, c.Reads, c.Unrecorded, c.Operations, c.Registers, c.Unknown, c.Commits, c.Refused, c.Finals)
 }
 
 // judge collects what the validators find.
