@@ -493,6 +493,7 @@ func TestOnlyWhoSaysSoCapturesAColumnAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	if s := sql.String(); !strings.Contains(s, `-- columns are left out of capture from now on: "secret"`) || strings.Count(s, "-- put capture on") != 1 ||
+		!strings.Contains(s, "-- bring the register up to date\nbegin;") ||
 		!strings.Contains(s, `"capture_without"('public.a', '{id}', '{{secret,3}}')`) {
 		t.Errorf("printed %s", s)
 	}
