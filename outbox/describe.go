@@ -184,12 +184,14 @@ func (d *described) whole(op Op, row *rowjson.Row) error {
 // pick asks the spec which columns to read. Every key column must be among
 // them: a deletion may bring nothing else.
 func pick(spec TableSpec, have []ColumnInfo, key []string) ([]string, error) {
-	var want, captured, excluded []string
+	var want, captured []string
 	for _, c := range have {
-		if c.Excluded {
-			excluded = append(excluded, c.Name)
-		} else {
+		switch {
+		case !c.Excluded:
 			captured = append(captured, c.Name)
+		case slices.Contains(key, c.Name):
+			return nil, &TableError{Table: spec.Name, Why: "column " + c.Name + ", which is left out of capture, is part of its primary key by now",
+				Hint: "give it another key, or have the column captured (lockstep install --help)"}
 		}
 	}
 	if spec.Columns == nil {
@@ -208,9 +210,8 @@ func pick(spec TableSpec, have []ColumnInfo, key []string) ([]string, error) {
 		case i < 0:
 			return nil, &TableError{Table: spec.Name, Why: "it has no column " + w}
 		case have[i].Excluded:
-			others := slices.DeleteFunc(excluded, func(name string) bool { return name == w })
 			return nil, &TableError{Table: spec.Name, Why: "column " + w + " is left out of capture, and the table's Go type or list of columns has it",
-				Hint: "take it out there, or have it captured: lockstep install --exclude-columns '" + spec.Name + "=" + strings.Join(others, ",") + "'"}
+				Hint: "take it out there; were every node to see it, lockstep install --help says how it is captured again"}
 		}
 	}
 	for _, k := range key {

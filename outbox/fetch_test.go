@@ -412,6 +412,23 @@ func TestAfterConnectChangesNothingThatIsRead(t *testing.T) {
 	}
 }
 
+func TestAKeyOfWhichAColumnIsLeftOutIsRefusedByName(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "alter table a drop constraint a_pkey, add primary key (v); update lockstep.tables set excluded = '{{v,2}}' where name = 'public.a'")
+	for _, document := range []bool{false, true} {
+		src, err := outbox.NewSource(outbox.Config{Pool: r.pool, Tables: []outbox.TableSpec{{Name: "public.a", Document: document}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.src = src
+		err = fetch(t, r.open(t), outbox.Request{Reload: []int{0}}).problems[0]
+		var refused *outbox.TableError
+		if !errors.As(err, &refused) || !strings.Contains(err.Error(), "column v, which is left out of capture, is part of its primary key") {
+			t.Errorf("document %v: %v", document, err)
+		}
+	}
+}
+
 // documents is a sink that keeps documents.
 type documents struct {
 	recorder

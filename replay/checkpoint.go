@@ -19,6 +19,8 @@ type Checkpoints interface {
 	Open() (CheckpointReader, error)
 	// Create begins a checkpoint that takes the place of the last one once it is complete.
 	Create(head []byte) (CheckpointWriter, error)
+	// Remove removes the checkpoint that was written last, if there is one.
+	Remove() error
 	// Close gives the place free.
 	Close() error
 }

@@ -93,6 +93,11 @@ func (p *place) Open() (CheckpointReader, error) {
 	return &placeReader{p: p, kept: k}, nil
 }
 
+func (p *place) Remove() error {
+	p.set(func(p *place) { p.done = nil })
+	return nil
+}
+
 func (p *place) Create(head []byte) (CheckpointWriter, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

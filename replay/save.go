@@ -95,6 +95,7 @@ type saving struct {
 	view   *cache.View
 	h      *head
 	tables []savedTable
+	kept   bool // one of the tables is kept
 	done   chan struct{}
 
 	// Read once done is closed.
@@ -120,6 +121,7 @@ func (l *loop) pinCheckpoint() *saving {
 		return nil
 	}
 	for i, t := range l.e.tables {
+		s.kept = s.kept || l.tables[i].problem == nil
 		frozen, why := l.freeze(i)
 		if why != "" {
 			s.h.Without[t.Name()] = why
@@ -174,7 +176,7 @@ func (s *saving) run(ctx context.Context) {
 // write writes the file. bad is the place of the table that an ErrUnfit is about.
 func (s *saving) write(ctx context.Context) (size int64, bad int, err error) {
 	if len(s.tables) == 0 {
-		return 0, 0, errors.New("none of the tables can be in it")
+		return 0, 0, s.none()
 	}
 	b, err := json.Marshal(s.h)
 	if err != nil {
@@ -198,6 +200,17 @@ func (s *saving) write(ctx context.Context) (size int64, bad int, err error) {
 	}
 	size, err = w.Commit()
 	return size, 0, err
+}
+
+// none says that there is no checkpoint. Where none of the tables is kept the last one goes as well: nothing in it would be
+// believed, and it may hold what is left out of capture by now.
+func (s *saving) none() error {
+	if !s.kept && !s.l.cfg.WarmOnly {
+		if err := s.l.cfg.Checkpoints.Remove(); err != nil {
+			return fmt.Errorf("none of the tables can be in it, and the last one cannot be removed: %w", err)
+		}
+	}
+	return errors.New("none of the tables can be in it")
 }
 
 func (s *saving) leaveOut(at int, err error) {

@@ -1,6 +1,7 @@
 package triggers
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,22 +17,16 @@ import (
 // none is the text of an empty array: no column is left out.
 const none = "{}"
 
-// exclusions are the columns that are to be left out, and those that are.
-type exclusions struct {
-	asked  map[uint32]asked      // Options.ExcludeColumns by the table's oid
-	names  []string              // of the tables in asked
-	byName map[string][]excluded // of the register as Install found it, by the registered name
-	byOID  map[uint32][]excluded // of the register once it is up to date; every registered table has an entry
-}
+// The numbers of columns that are left out and have none.
+const (
+	unknown = 0  // a dump, or another table of the name, has it under a number that only its name can tell
+	absent  = -1 // it was dropped: the next one of its name is left out
+)
 
-// asked are the columns that Options.ExcludeColumns has for a table.
-type asked struct {
-	table   string
-	columns []string
-}
+// leftOutVersion is the first version of the schema in which columns can be left out.
+const leftOutVersion = 4
 
 // excluded is a column that is left out, by its name and its number when it was installed so.
-// Number 0: it was not found by its name in a table that a dump has brought.
 type excluded struct {
 	Name   string
 	Number int16
@@ -45,67 +40,86 @@ type column struct {
 	Key     bool
 }
 
-// readExcluded finds the tables of Options.ExcludeColumns and brings the register up to date. What it has
-// before counts for tables that have taken the name of one that is gone.
-func (in *installer) readExcluded(ctx context.Context) error {
-	e := exclusions{asked: map[uint32]asked{}}
-	for _, name := range slices.Sorted(maps.Keys(in.ExcludeColumns)) {
+// askedTables are the tables of Options.ExcludeColumns, each of which must be there once.
+func (in *installer) askedTables(ctx context.Context) ([]string, error) {
+	names, found := slices.Sorted(maps.Keys(in.ExcludeColumns)), map[uint32]string{}
+	for _, name := range names {
 		var oid *uint32
 		err := in.db.QueryRow(ctx, "select to_regclass($1)::oid", name).Scan(&oid)
 		var pgErr *pgconn.PgError
 		switch {
 		case errors.As(err, &pgErr):
-			return fmt.Errorf("columns to be left out: table %s: %w: %s", name, ErrNoTable, pgErr.Message)
+			return nil, fmt.Errorf("columns to be left out: table %s: %w: %s", name, ErrNoTable, pgErr.Message)
 		case err != nil:
-			return fmt.Errorf("triggers: look up table %s: %w", name, err)
+			return nil, fmt.Errorf("triggers: look up table %s: %w", name, err)
 		case oid == nil:
-			return fmt.Errorf("columns to be left out: table %s: %w (is the schema named, and the name quoted where SQL needs it?)", name, ErrNoTable)
-		case e.asked[*oid].table != "":
-			return fmt.Errorf("columns to be left out: %s and %s are the same table: name it once", e.asked[*oid].table, name)
+			return nil, fmt.Errorf("columns to be left out: table %s: %w (is the schema named, and the name quoted where SQL needs it?)", name, ErrNoTable)
+		case found[*oid] != "":
+			return nil, fmt.Errorf("columns to be left out: %s and %s are the same table: name it once", found[*oid], name)
 		}
-		e.asked[*oid] = asked{name, in.ExcludeColumns[name]}
-		e.names = append(e.names, name)
+		found[*oid] = name
 	}
-	var err error
-	if _, e.byName, err = in.registered(ctx); err != nil {
-		return err
-	}
-	if err := in.register(ctx); err != nil {
-		return err
-	}
-	e.byOID, _, err = in.registered(ctx)
-	in.excluded = e
-	return err
+	return names, nil
 }
 
-// registered are the columns that are left out as the register has them, in two ways.
-func (in *installer) registered(ctx context.Context) (byOID map[uint32][]excluded, byName map[string][]excluded, err error) {
-	byOID, byName = map[uint32][]excluded{}, map[string][]excluded{}
-	if _, err := installedVersion(ctx, in.db, in.Schema); errors.Is(err, ErrNotInstalled) {
-		return byOID, byName, nil // only to be printed
+// asked are the columns that Options.ExcludeColumns has for a table. What its names find may
+// change while an install waits for a lock, so they are looked up each time.
+func (in *installer) asked(ctx context.Context, q querier, t *table) (columns []string, ok bool, err error) {
+	if len(in.ExcludeColumns) == 0 {
+		return nil, false, nil
 	}
-	rows, err := in.db.Query(ctx, `select t.relid, t.name, e ->> 0, (e ->> 1)::int2
-		from `+tablesOf(in.Options)+` t left join lateral jsonb_array_elements(to_jsonb(t) -> 'excluded') with ordinality x(e, n) on true
-		order by t.relid, n`)
-	if err != nil {
-		return nil, nil, fmt.Errorf("triggers: read the register: %w", err)
-	}
-	var oid uint32
+	names := slices.Sorted(maps.Keys(in.ExcludeColumns))
 	var name string
-	var column *string
+	err = q.QueryRow(ctx, "select n from unnest($1::text[]) n where to_regclass(n)::oid = $2 limit 1", names, t.OID).Scan(&name)
+	switch {
+	case errors.Is(err, pgx.ErrNoRows):
+		return nil, false, nil
+	case err != nil:
+		return nil, false, fmt.Errorf("triggers: look up the tables of which columns are left out: %w", err)
+	}
+	return in.ExcludeColumns[name], true, nil
+}
+
+// leftOut are the columns of a table that are left out now, and the names of those that are remembered for a table of its name.
+func (in *installer) leftOut(ctx context.Context, q querier, t *table) (now []excluded, registered bool, remembered []string, err error) {
+	if in.found < leftOutVersion {
+		return nil, false, nil, nil // only to be printed
+	}
+	rows, err := q.Query(ctx, `select t.excluded[i][1], t.excluded[i][2]::int2 from `+tablesOf(in.Options)+` t
+		left join lateral generate_subscripts(t.excluded, 1) i on true where t.relid = $1 order by i`, t.OID)
+	if err != nil {
+		return nil, false, nil, fmt.Errorf("triggers: read the register: %w", err)
+	}
+	var name *string
 	var number *int16
-	_, err = pgx.ForEachRow(rows, []any{&oid, &name, &column, &number}, func() error {
-		out := byOID[oid]
-		if column != nil && number != nil {
-			out = append(out, excluded{*column, *number})
+	_, err = pgx.ForEachRow(rows, []any{&name, &number}, func() error {
+		if registered = true; name != nil && number != nil {
+			now = append(now, excluded{*name, *number})
 		}
-		byOID[oid], byName[name] = out, out
 		return nil
 	})
-	if err != nil {
-		return nil, nil, fmt.Errorf("triggers: read the register: %w", err)
+	if err == nil {
+		err = q.QueryRow(ctx, "select columns from "+leftOutOf(in.Options)+" where name = $1", t.Quoted).Scan(&remembered)
 	}
-	return byOID, byName, nil
+	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
+		return nil, false, nil, fmt.Errorf("triggers: read the register: %w", err)
+	}
+	return now, registered, remembered, nil
+}
+
+// columns are those that a table has or had.
+func columns(ctx context.Context, q querier, t *table) ([]column, error) {
+	rows, err := q.Query(ctx, `select a.attname, a.attnum, a.attisdropped, exists (
+			select from pg_index x where x.indrelid = a.attrelid and x.indisprimary and a.attnum = any ((x.indkey::int2[])[:x.indnkeyatts - 1]))
+		from pg_attribute a where a.attrelid = $1 and a.attnum > 0 order by a.attnum`, t.OID)
+	if err != nil {
+		return nil, fmt.Errorf("triggers: read the columns of %s: %w", t.Quoted, err)
+	}
+	found, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
+	if err != nil {
+		return nil, fmt.Errorf("triggers: read the columns of %s: %w", t.Quoted, err)
+	}
+	return found, nil
 }
 
 // lookUp is lookUp with the columns that are to be left out.
@@ -114,102 +128,149 @@ func (in *installer) lookUp(ctx context.Context, q querier, name string) (*table
 	if err != nil {
 		return nil, err
 	}
-	rows, err := q.Query(ctx, `select a.attname, a.attnum, a.attisdropped,
-			exists (select from pg_index x where x.indrelid = a.attrelid and x.indisprimary and a.attnum = any (x.indkey::int2[]))
-		from pg_attribute a where a.attrelid = $1 and a.attnum > 0 order by a.attnum`, t.OID)
+	all, err := columns(ctx, q, t)
 	if err != nil {
-		return nil, fmt.Errorf("triggers: read the columns of %s: %w", t.Quoted, err)
+		return nil, err
 	}
-	columns, err := pgx.CollectRows(rows, pgx.RowToStructByPos[column])
+	now, registered, remembered, err := in.leftOut(ctx, q, t)
 	if err != nil {
-		return nil, fmt.Errorf("triggers: read the columns of %s: %w", t.Quoted, err)
+		return nil, err
 	}
-	before, registered := in.excluded.byOID[t.OID]
-	before = slices.Clone(before)
-	if !registered { // one that has taken the place of another
-		before = slices.Clone(in.excluded.byName[t.Quoted])
-		for i := range before {
-			before[i].Number = 0
+	before := slices.Clone(now)
+	for _, name := range remembered {
+		// A table that is captured already need not have what another one of its name had.
+		if _, there := named(all, name); (there || !registered) && !slices.ContainsFunc(now, func(b excluded) bool { return b.Name == name }) {
+			before = append(before, excluded{name, unknown})
 		}
 	}
-	keep, reasons := in.keep(t, columns, before)
+	asked, told, err := in.asked(ctx, q, t)
+	if err != nil {
+		return nil, err
+	}
+	var keep []column
+	var reasons []string
+	if told {
+		keep, reasons = choose(all, asked)
+		remembered = nil
+	} else {
+		keep, reasons = keepOut(t, all, before)
+		// What was left out of this table has the names that it has now.
+		remembered = slices.DeleteFunc(slices.Clone(remembered), func(name string) bool {
+			return slices.ContainsFunc(now, func(b excluded) bool { return b.Name == name })
+		})
+	}
 	if len(reasons) > 0 {
 		return nil, &RefusedError{Table: t.Quoted, Reasons: reasons}
 	}
-	slices.SortFunc(keep, func(a, b column) int { return int(a.Number) - int(b.Number) })
-	keep = slices.Compact(keep)
-	pairs := make([][]string, len(keep))
-	for i, c := range keep {
-		pairs[i] = []string{c.Name, strconv.Itoa(int(c.Number))}
-	}
-	was := func(c column) bool {
-		return slices.ContainsFunc(before, func(b excluded) bool { return b.Number == c.Number || b.Name == c.Name })
-	}
-	for _, c := range columns {
-		switch {
-		case c.Dropped || slices.Contains(keep, c) == was(c):
-		case was(c):
-			t.again = append(t.again, c.Name)
-		default:
-			t.newly = append(t.newly, c.Name)
-		}
-	}
-	if t.Excluded = none; len(pairs) > 0 { // Postgres writes the array, so that it is as it writes it later
-		if err := q.QueryRow(ctx, "select $1::text[]::text", pairs).Scan(&t.Excluded); err != nil {
-			return nil, fmt.Errorf("triggers: write the columns of %s: %w", t.Quoted, err)
-		}
-	}
-	return t, nil
+	t.compare(all, keep, now, before)
+	return t, t.write(ctx, q, keep, remembered)
 }
 
-// keep are the columns of a table that are left out: those that are asked for, or else those
-// that were left out before, under whatever names they have now.
-func (in *installer) keep(t *table, columns []column, before []excluded) (keep []column, reasons []string) {
-	named := func(name string) (column, bool) {
-		i := slices.IndexFunc(columns, func(c column) bool { return c.Name == name && !c.Dropped })
-		if i < 0 {
-			return column{}, false
-		}
-		return columns[i], true
+// compare says which columns are captured no more, or again.
+func (t *table) compare(all, keep []column, now, before []excluded) {
+	is := func(c column) func(excluded) bool {
+		return func(b excluded) bool { return b.Number == c.Number || b.Name == c.Name }
 	}
-	if a, ok := in.excluded.asked[t.OID]; ok {
-		for _, name := range a.columns {
-			c, ok := named(name)
-			switch {
-			case !ok:
-				reasons = append(reasons, fmt.Sprintf("column %q cannot be left out: there is no such column", name))
-			case c.Key:
-				reasons = append(reasons, fmt.Sprintf("column %q cannot be left out: it is part of the primary key, which every event carries", name))
-			default:
-				keep = append(keep, c)
-			}
+	for _, c := range all {
+		switch kept := slices.Contains(keep, c); {
+		case c.Dropped:
+		case kept && !slices.ContainsFunc(now, is(c)):
+			t.newly = append(t.newly, c.Name)
+		case !kept && slices.ContainsFunc(before, is(c)):
+			t.again = append(t.again, c.Name)
 		}
-		return keep, reasons
 	}
-	for _, b := range before {
-		byName, found := named(b.Name)
-		var byNumber column
-		if i := slices.IndexFunc(columns, func(c column) bool { return c.Number == b.Number }); i >= 0 {
-			byNumber = columns[i]
+}
+
+// write makes the texts of what is left out and of what is to be remembered. Postgres writes
+// the arrays, so that they are as it writes them later.
+func (t *table) write(ctx context.Context, q querier, keep []column, remembered []string) error {
+	slices.SortFunc(keep, func(a, b column) int {
+		return cmp.Or(cmp.Compare(a.Number, b.Number), strings.Compare(a.Name, b.Name))
+	})
+	keep = slices.Compact(keep)
+	pairs, names := make([][]string, len(keep)), append([]string{}, remembered...)
+	for i, c := range keep {
+		pairs[i] = []string{c.Name, strconv.Itoa(int(c.Number))}
+		names = append(names, c.Name)
+	}
+	slices.Sort(names)
+	names = slices.Compact(names)
+	if err := q.QueryRow(ctx, "select $1::text[]::text", names).Scan(&t.LeftOut); err != nil {
+		return fmt.Errorf("triggers: write the columns of %s: %w", t.Quoted, err)
+	}
+	if t.Excluded = none; len(pairs) > 0 {
+		if err := q.QueryRow(ctx, "select $1::text[]::text", pairs).Scan(&t.Excluded); err != nil {
+			return fmt.Errorf("triggers: write the columns of %s: %w", t.Quoted, err)
 		}
-		c := byName
+	}
+	return nil
+}
+
+// named finds a column by its name.
+func named(all []column, name string) (column, bool) {
+	i := slices.IndexFunc(all, func(c column) bool { return c.Name == name && !c.Dropped })
+	if i < 0 {
+		return column{}, false
+	}
+	return all[i], true
+}
+
+// choose are the columns that are asked for.
+func choose(all []column, asked []string) (keep []column, reasons []string) {
+	for _, name := range asked {
+		c, ok := named(all, name)
 		switch {
-		case found && (byNumber == byName || byNumber.Dropped || b.Number == 0):
-		case !found && byNumber.Dropped:
-			continue // it is gone
+		case !ok:
+			reasons = append(reasons, fmt.Sprintf("column %q cannot be left out: there is no such column", name))
+		case c.Key:
+			reasons = append(reasons, fmt.Sprintf("column %q cannot be left out: it is part of the primary key, which every event carries", name))
+		default:
+			keep = append(keep, c)
+		}
+	}
+	return keep, reasons
+}
+
+// keepOut are the columns that were left out before, under whatever names they have now.
+func keepOut(t *table, all []column, before []excluded) (keep []column, reasons []string) {
+	var unsure, say []string // say: the list that settles it
+	for _, b := range before {
+		c, found := named(all, b.Name)
+		var byNumber column
+		if i := slices.IndexFunc(all, func(c column) bool { return c.Number == b.Number }); i >= 0 {
+			byNumber = all[i]
+		}
+		switch {
+		case found && (byNumber == c || byNumber.Dropped || b.Number == unknown || b.Number == absent):
+		case !found && (byNumber.Dropped || b.Number == absent):
+			keep = append(keep, column{Name: b.Name, Number: absent})
+			continue
 		case !found && byNumber.Number > 0:
 			c = byNumber // it has another name
 		default:
-			reasons = append(reasons, fmt.Sprintf("column %q was left out of capture, and which one that is now cannot be told: say --exclude-columns %s=COLUMN,...", b.Name, t.Quoted))
+			unsure, say = append(unsure, b.Name), append(say, "COLUMN")
 			continue
 		}
 		if c.Key {
 			reasons = append(reasons, fmt.Sprintf("column %q, which is left out of capture, is part of the primary key by now", c.Name))
 			continue
 		}
-		keep = append(keep, c)
+		keep, say = append(keep, c), append(say, quoted(c.Name))
+	}
+	for _, name := range unsure {
+		reasons = append(reasons, fmt.Sprintf("column %q was left out of capture, and which one that is now cannot be told: say --exclude-columns %s=%s, or --all-columns %s where it is gone",
+			name, t.Quoted, strings.Join(say, ","), t.Quoted))
 	}
 	return keep, reasons
+}
+
+// quoted is a column's name as --exclude-columns takes it.
+func quoted(name string) string {
+	if strings.Trim(name, "abcdefghijklmnopqrstuvwxyz0123456789_") == "" {
+		return name
+	}
+	return pgx.Identifier{name}.Sanitize()
 }
 
 // sayExcluded says which columns are not captured any more, and which are again.

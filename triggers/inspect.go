@@ -21,7 +21,8 @@ type Table struct {
 	Name string   // as SQL writes it
 	Key  []string // the primary key's columns at install
 	Mode string   // "statement" or "row"
-	// Excluded are the columns that are left out, as they were called at install.
+	// Excluded are the columns that are left out, as they were called at install. One that was dropped stays among
+	// them: the next one of its name is left out.
 	Excluded []string
 }
 

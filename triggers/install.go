@@ -21,9 +21,9 @@ var schemaFiles = []string{"schema.sql", "capture.sql", "capture_without.sql", "
 // installer is one run: the SQL goes to the server, or to a writer.
 type installer struct {
 	Options
-	db       DB
-	excluded exclusions
-	done     map[uint32]bool // tables by their oid
+	db    DB
+	found int             // the schema's version as it is to be read; 0: there is none
+	done  map[uint32]bool // tables by their oid
 }
 
 // Install makes the schema, or brings it up to this package's version, and
@@ -38,11 +38,15 @@ func Install(ctx context.Context, db DB, o Options, tables ...string) error {
 	if err := in.schema(ctx); err != nil {
 		return err
 	}
-	if err := in.readExcluded(ctx); err != nil {
+	asked, err := in.askedTables(ctx)
+	if err != nil {
+		return err
+	}
+	if err := in.register(ctx); err != nil {
 		return err
 	}
 	var errs []error
-	for _, name := range append(slices.Clone(tables), in.excluded.names...) {
+	for _, name := range append(slices.Clone(tables), asked...) {
 		errs = append(errs, in.table(ctx, name))
 	}
 	return errors.Join(errs...)
@@ -82,6 +86,9 @@ func (in *installer) schema(ctx context.Context) error {
 	}
 	if err := in.rowBytes(ctx, version > 0); err != nil {
 		return err
+	}
+	if in.found = version; in.Print == nil {
+		in.found = Version
 	}
 	return in.tx(ctx, "install the schema", func(tx pgx.Tx) error {
 		for _, f := range schemaFiles {
@@ -143,23 +150,25 @@ func (in *installer) table(ctx context.Context, name string) error {
 		return err
 	}
 	return in.tx(ctx, "put capture on "+t.Quoted, func(tx pgx.Tx) error {
-		if in.Print == nil {
-			// Whoever wrote the table before us has committed once we have the lock,
-			// and what it is may have changed while we waited.
-			if err := in.lock(ctx, tx, t.Quoted); err != nil {
-				return err
-			}
-			if t, err = in.lookUp(ctx, tx, name); err != nil {
-				return err
-			}
+		if in.Print != nil {
+			return in.take(ctx, tx, t)
 		}
-		return in.take(ctx, tx, t)
+		// Whoever wrote the table before us has committed once we have the lock, and what
+		// it is, and what is left out of it, may have changed while we waited.
+		if err := in.lock(ctx, tx, t.Quoted); err != nil {
+			return err
+		}
+		now, err := in.lookUp(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		return in.take(ctx, tx, now)
 	})
 }
 
 func (in *installer) attach(ctx context.Context, tx pgx.Tx, t *table) error {
 	// The triggers carry the registered name and the key: capture need not look them up.
-	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys, "excluded": t.Excluded, "capture": "capture", "told": t.Begins}
+	about := map[string]string{"relation": t.Quoted, "mode": t.Mode, "keys": t.Keys, "excluded": t.Excluded, "capture": "capture", "told": t.Begins, "left_out": t.LeftOut}
 	if t.Excluded != none {
 		about["capture"], about["told"] = "capture_without", t.Excluded
 	}
@@ -198,8 +207,9 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 	if in.Print != nil {
 		return false, nil
 	}
-	var name, mode, excluded string
-	err := in.db.QueryRow(ctx, "select name, mode, excluded::text from "+tablesOf(in.Options)+" where relid = $1", t.OID).Scan(&name, &mode, &excluded)
+	var name, mode, excluded, leftOut string
+	err := in.db.QueryRow(ctx, `select t.name, t.mode, t.excluded::text, coalesce(l.columns::text, '{}')
+		from `+tablesOf(in.Options)+" t left join "+leftOutOf(in.Options)+" l on l.name = t.name where t.relid = $1", t.OID).Scan(&name, &mode, &excluded, &leftOut)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return false, nil
 	}
@@ -215,14 +225,11 @@ func (in *installer) isRight(ctx context.Context, t *table) (bool, error) {
 			return false, nil
 		}
 	}
-	return mode == t.Mode && excluded == t.Excluded, nil
+	return mode == t.Mode && excluded == t.Excluded && leftOut == t.LeftOut, nil
 }
 
 // register brings the register to the tables that are there.
 func (in *installer) register(ctx context.Context) error {
-	if in.Print != nil {
-		return nil
-	}
 	return in.tx(ctx, "bring the register up to date", func(tx pgx.Tx) error {
 		return in.run(ctx, tx, "by_name.sql", in.vars())
 	})
@@ -249,7 +256,7 @@ func (in *installer) run(ctx context.Context, tx pgx.Tx, file string, vars map[s
 func (in *installer) tx(ctx context.Context, what string, fn func(pgx.Tx) error) error {
 	timeout := fmt.Sprintf("set local lock_timeout = %d;", in.LockTimeout.Milliseconds())
 	if in.Print != nil {
-		fmt.Fprintf(in.Print, "-- %s\nbegin;\n%s\n", what, timeout)
+		fmt.Fprintf(in.Print, "-- %s\nbegin;\n%s\n", strings.NewReplacer("\n", `\n`, "\r", `\r`).Replace(what), timeout) // a name may have a line's end
 		if err := fn(nil); err != nil {
 			return err
 		}
@@ -274,8 +281,9 @@ func (in *installer) tx(ctx context.Context, what string, fn func(pgx.Tx) error)
 
 func (in *installer) try(ctx context.Context, timeout string, fn func(pgx.Tx) error) error {
 	return pgx.BeginFunc(ctx, in.db, func(tx pgx.Tx) error {
-		// One install at a time: CREATE OR REPLACE of one function by two fails.
-		if _, err := tx.Exec(ctx, timeout+"select pg_advisory_xact_lock(hashtext('lockstep install'))"); err != nil {
+		// One install at a time: CREATE OR REPLACE of one function by two fails. What an
+		// earlier one has left must be seen, once it is over.
+		if _, err := tx.Exec(ctx, "set transaction isolation level read committed;"+timeout+"select pg_advisory_xact_lock(hashtext('lockstep install'))"); err != nil {
 			return err
 		}
 		return fn(tx)

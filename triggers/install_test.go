@@ -19,11 +19,12 @@ const installTables = `create table a (id int primary key, v text); create table
 
 func TestPrintedSQLDoesWhatInstallDoes(t *testing.T) {
 	db := pgtest.New(t)
-	db.Exec(t, installTables)
+	const odd = "it\nselect 1/0; --"
+	db.Exec(t, installTables+"; create table "+pgx.Identifier{odd}.Sanitize()+" (id int, v text, primary key (id) include (v))")
 	var sql strings.Builder
 	o := triggers.Options{Bell: triggers.BellNotify, Logger: quiet}
 	o.Print = &sql
-	if err := triggers.Install(t.Context(), db.Pool(t), o, "public.a", "public.part"); err != nil {
+	if err := triggers.Install(t.Context(), db.Pool(t), o, "public.a", "public.part", pgx.Identifier{odd}.Sanitize()); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := triggers.Tables(t.Context(), db.Pool(t), triggers.Options{}); !errors.Is(err, triggers.ErrNotInstalled) {
@@ -32,7 +33,7 @@ func TestPrintedSQLDoesWhatInstallDoes(t *testing.T) {
 	db.Program(t, sql.String(), "psql", "-v", "ON_ERROR_STOP=1", "-q", "-d", db.DSN())
 	found, err := triggers.Inspect(t.Context(), db.Pool(t), triggers.Options{})
 	tracked, listErr := triggers.Tables(t.Context(), db.Pool(t), triggers.Options{})
-	if err != nil || listErr != nil || len(found) > 0 || len(tracked) != 2 {
+	if err != nil || listErr != nil || len(found) > 0 || len(tracked) != 3 || slices.ContainsFunc(tracked, func(tab triggers.Table) bool { return slices.Contains(tab.Key, "v") }) {
 		t.Errorf("after psql: findings %v (%v), tables %v (%v)", found, err, tracked, listErr)
 	}
 }

@@ -64,7 +64,8 @@ type Options struct {
 	// It has them by table, named as SQL writes it; columns as the catalogue has them. A table that it
 	// names is installed, whether Install is given it or not, and of that table these columns are left out
 	// from then on and no others: an empty list captures them all again. Other tables keep what they
-	// have, also through a new name of the table or of the column. Columns of the primary key cannot be left
+	// have, also through a new name of the table or of the column; it is remembered by the table's name as well, and
+	// holds for the next table of that name. Columns of the primary key cannot be left
 	// out. What the outbox holds already stays in it until it is trimmed. Default: as it is; at first all
 	// columns are captured.
 	ExcludeColumns map[string][]string

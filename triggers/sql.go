@@ -57,4 +57,6 @@ func (o Options) triggerNames() []string {
 	return names
 }
 
+func leftOutOf(o Options) string { return pgx.Identifier{o.Schema, "left_out"}.Sanitize() }
+
 func tablesOf(o Options) string { return pgx.Identifier{o.Schema, "tables"}.Sanitize() }

@@ -28,6 +28,7 @@ type table struct {
 	Excluded   string   // the columns that are left out, as the text of an array of names and numbers; none: there is none
 	newly      []string // those that were captured until now
 	again      []string // those that were left out until now and are not any more
+	LeftOut    string   // what is to be remembered for a table of this name, as the text of an array
 }
 
 type partition struct {
@@ -37,7 +38,7 @@ type partition struct {
 const tableSQL = `
 select c.oid, n.nspname, c.relname, quote_ident(n.nspname) || '.' || quote_ident(c.relname),
   coalesce((select array_agg(a.attname::text order by o.n)
-            from pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
+            from pg_index x cross join lateral unnest((x.indkey::int2[])[:x.indnkeyatts - 1]) with ordinality o(attnum, n)
             join pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
             where x.indrelid = c.oid and x.indisprimary), '{}')::text,
   coalesce((select '{' || to_json(a.attname::text) || ':'

@@ -5,28 +5,31 @@ import (
 	"strings"
 )
 
-// columnsByTable takes apart what --exclude-columns was given: table=column,... each time, as SQL writes the names.
-func columnsByTable(given []string) (map[string][]string, error) {
+// columnsByTable takes apart what --exclude-columns was given: table=column,... each time, as SQL writes the names. Of the
+// tables in all no column is left out.
+func columnsByTable(given, all []string) (map[string][]string, error) {
 	byTable := map[string][]string{}
+	for _, table := range all {
+		byTable[table] = []string{}
+	}
 	for _, text := range given {
 		parts := splitOutsideQuotes(text, '=')
 		if len(parts) != 2 || parts[0] == "" {
 			return nil, fmt.Errorf("--exclude-columns %s: want table=column,... such as public.employees=ssn,photo", text)
 		}
+		if strings.TrimSpace(parts[1]) == "" {
+			return nil, fmt.Errorf("--exclude-columns %s names no column: say --all-columns %s to have all of them captured", text, parts[0])
+		}
 		if _, twice := byTable[parts[0]]; twice {
-			return nil, fmt.Errorf("--exclude-columns names table %s twice: give all of its columns at once", parts[0])
+			return nil, fmt.Errorf("--exclude-columns or --all-columns name table %s twice: give all of its columns at once", parts[0])
 		}
-		columns := []string{}
-		if strings.TrimSpace(parts[1]) != "" {
-			for _, c := range splitOutsideQuotes(parts[1], ',') {
-				name, err := columnName(c)
-				if err != nil {
-					return nil, fmt.Errorf("--exclude-columns %s: %w", text, err)
-				}
-				columns = append(columns, name)
+		for _, c := range splitOutsideQuotes(parts[1], ',') {
+			name, err := columnName(c)
+			if err != nil {
+				return nil, fmt.Errorf("--exclude-columns %s: %w", text, err)
 			}
+			byTable[parts[0]] = append(byTable[parts[0]], name)
 		}
-		byTable[parts[0]] = columns
 	}
 	return byTable, nil
 }

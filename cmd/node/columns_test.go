@@ -13,18 +13,20 @@ import (
 )
 
 func TestColumnsAreNamedAsSQLWritesThem(t *testing.T) {
-	got, err := columnsByTable([]string{"public.a=ssn, Photo", `"Odd=Schema"."a,b"="The ""SSN""","x,y"`, "b="})
+	got, err := columnsByTable([]string{"public.a=ssn, Photo", `"Odd=Schema"."a,b"="The ""SSN""","x,y"`}, []string{"b"})
 	want := map[string][]string{"public.a": {"ssn", "photo"}, `"Odd=Schema"."a,b"`: {`The "SSN"`, "x,y"}, "b": {}}
 	if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
 		t.Errorf("%q, %v", got, err)
 	}
-	for _, bad := range []string{"public.a", "=x", "a=b=c", "a=b,", "a=b c", `a="b`, `a=""`, `a="b"c"`, `a=b.c`, ""} {
-		if got, err := columnsByTable([]string{bad}); err == nil || strings.Contains(err.Error(), "\n") {
+	for _, bad := range []string{"public.a", "public.a=", "public.a= ", "=x", "a=b=c", "a=b,", "a=b c", `a="b`, `a=""`, `a="b"c"`, `a=b.c`, ""} {
+		if got, err := columnsByTable([]string{bad}, nil); err == nil || strings.Contains(err.Error(), "\n") {
 			t.Errorf("%q is %q, %v", bad, got, err)
 		}
 	}
-	if _, err := columnsByTable([]string{"a=b", "a=c"}); err == nil || !strings.Contains(err.Error(), "twice") {
-		t.Error(err)
+	for _, all := range [][]string{nil, {"a"}} {
+		if _, err := columnsByTable([]string{"a=b", "a=c"}[len(all):], all); err == nil || !strings.Contains(err.Error(), "twice") {
+			t.Error(err)
+		}
 	}
 }
 
@@ -45,7 +47,8 @@ func TestATableOfWhichColumnsAreLeftOutIsServedComparedAndReplayed(t *testing.T)
 		}
 	}
 	run(0, "statement capture, without ssn, photo\n", "install", "--exclude-columns", "public.a=ssn,PHOTO")
-	run(0, `"columns":"ssn, photo"`, "install", "--exclude-columns", "public.a=")
+	run(0, `"columns":"ssn, photo"`, "install", "--all-columns", "public.a")
+	run(1, "names no column: say --all-columns public.a", "install", "--exclude-columns", "public.a=")
 	run(1, `column "id" cannot be left out`, "install", "--exclude-columns", "public.a=id")
 	run(0, "captured", "install", "--exclude-columns", "public.a=ssn,photo")
 	run(0, "without ssn, photo\n", "install", "--table", "public.a")

@@ -16,7 +16,7 @@ import (
 )
 
 func installCommand(o *options) *cobra.Command {
-	var tables, excluded []string
+	var tables, excluded, all []string
 	var t triggers.Options
 	var bell string
 	var printSQL, newHistory bool
@@ -35,7 +35,7 @@ Nodes that run go over to another bell by themselves.
 
 --exclude-columns names columns of a table that are never copied into the outbox, such as secrets and large
 documents; the table is installed with it. It says all that are left out of that table: those that were and are not named are captured again,
-and "public.employees=" captures all. Without it every table keeps what it has. install says what it changes,
+and --all-columns public.employees captures all. Without these every table keeps what it has, a new table of its name and a new column of theirs too. install says what it changes,
 inspect what is left out. A node whose Go type has such a column refuses the table. What the outbox holds
 already stays until it is trimmed.`,
 		Example: `  lockstep install --table public.employees --table public.departments
@@ -47,7 +47,7 @@ already stays until it is trimmed.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			var err error
-			if t.ExcludeColumns, err = columnsByTable(excluded); err != nil {
+			if t.ExcludeColumns, err = columnsByTable(excluded, all); err != nil {
 				return err
 			}
 			pool, err := o.connect(cmd.Context())
@@ -83,6 +83,7 @@ already stays until it is trimmed.`,
 	completeWords(cmd, "bell", string(triggers.BellNotify), string(triggers.BellWAL), string(triggers.BellOff))
 	f.IntVar(&t.MaxRowBytes, "max-row-bytes", 0, "rows that are stored in more bytes are not copied into the outbox but read by their key; 64 to 131072; default: as it is, at first 131072")
 	f.StringArrayVar(&excluded, "exclude-columns", nil, "table=column,... as SQL writes them: never copied into the outbox; may be given again, for another table")
+	f.StringArrayVar(&all, "all-columns", nil, "table of which no column is left out any more; may be given again")
 	f.BoolVar(&t.Published, "published", false, "make the schema although a publication FOR ALL TABLES carries it: every subscriber has it already")
 	f.StringVar(&t.Owner, "owner", "", "NOLOGIN role that owns the functions; default: the schema's name and _capture")
 	return cmd

@@ -110,6 +110,9 @@ func (p keptPlace) Create(head []byte) (replay.CheckpointWriter, error) {
 	return w, nil
 }
 
+// Remove leaves the file as it is: whether it is of use is for its node to say.
+func (p keptPlace) Remove() error { return nil }
+
 // caughtUp is a checkpoint in memory, at the position that the database had reached.
 type caughtUp struct {
 	c      *checkpointed

@@ -106,7 +106,7 @@ func TestTheCatalogueShowsWhatIsInstalled(t *testing.T) {
 		"- SELECT 0", "+ lockstep_capture	SELECT", "+ SELECT 1", "- f", "+ t",
 		"- SELECT 1", "+ outbox	RowExclusiveLock", "+ outbox	AccessShareLock", "+ outbox_pkey	AccessShareLock", // read once a session
 		"+ outbox_seq_seq	RowExclusiveLock", "+ SELECT 5",
-		"- SELECT 1", "+ horizon", "+ meta", "+ nodes", "+ outbox", "+ relays", "+ tables", "+ SELECT 7",
+		"- SELECT 1", "+ horizon", "+ left_out", "+ meta", "+ nodes", "+ outbox", "+ relays", "+ tables", "+ SELECT 8",
 		"+ NOTICE 00000: trigger lockstep_delete on public.a", "+ NOTICE 00000: trigger lockstep_insert on public.a",
 		"+ NOTICE 00000: trigger lockstep_truncate on public.a", "+ NOTICE 00000: trigger lockstep_update on public.a")
 }

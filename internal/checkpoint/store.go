@@ -152,6 +152,17 @@ func (s *Store) Create(head []byte) (*Writer, error) {
 	return w, nil
 }
 
+// Remove removes the file that was committed last, if there is one.
+func (s *Store) Remove() error {
+	if err := s.take(); err != nil {
+		return err
+	}
+	if err := os.Remove(s.Path()); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err //nolint:wrapcheck // names the file
+	}
+	return syncDir(s.dir)
+}
+
 // escape makes a directory's name a pattern that only it matches.
 func escape(dir string) string {
 	var b strings.Builder

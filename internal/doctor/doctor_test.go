@@ -130,6 +130,16 @@ var states = []state{
 	{"a trigger fires at the origin only", then("alter table a enable trigger lockstep_update", reinstall), patient, "drift", doctor.Wrong, "trigger not ALWAYS", "lockstep install --table public.a"},
 	{"a trigger fires in replicas only", then("alter table a enable replica trigger lockstep_update", reinstall), patient, "drift", doctor.Wrong, "trigger not ALWAYS", "lockstep install --table public.a"},
 	{"a trigger is gone", then("drop trigger lockstep_delete on a", reinstall), patient, "drift", doctor.Wrong, "lockstep_delete is missing", "lockstep install"},
+	{"a column that is left out has another name", func(r *rig) func() {
+		leaveOut := func(columns ...string) {
+			if err := triggers.Install(r.t.Context(), r.pool, triggers.Options{Logger: quiet, ExcludeColumns: map[string][]string{"public.a": columns}}); err != nil {
+				r.t.Fatal(err)
+			}
+		}
+		leaveOut("v")
+		r.Exec(r.t, "alter table a rename v to w")
+		return func() { r.Exec(r.t, "alter table a rename w to v"); leaveOut() }
+	}, patient, "drift", doctor.Warning, "is called w now", "lockstep install --table public.a"},
 	{"the bell has no trigger", func(r *rig) func() {
 		r.install(triggers.BellNotify)
 		r.Exec(r.t, "drop trigger lockstep_announce on lockstep.outbox")

@@ -20,6 +20,7 @@ var drifts = map[string]struct {
 	why   string
 }{
 	"renamed":           {Warning, "events go on under the name that it had, and nodes follow it under that one only"},
+	"excluded column":   {Warning, "each changed row is sent by its key, and every node asks for it"},
 	"owner cannot read": {Warning, "rows that are written twice in one statement are sent by key, and every node asks for them"},
 	"wrong owner":       {Warning, "capture runs a type's own casts, and should not run them as somebody who matters"},
 	"unguarded":         {Warning, "what a publication brings into lockstep's own tables is taken for this server's"},

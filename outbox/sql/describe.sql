@@ -3,7 +3,7 @@
 select c.oid, n.nspname, c.relname, c.relkind = 'p',
        (select t.name from :"schema".tables t where t.relid = c.oid),
        coalesce((select array_agg(a.attname::text order by o.n)
-                 from pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
+                 from pg_index x cross join lateral unnest((x.indkey::int2[])[:x.indnkeyatts - 1]) with ordinality o(attnum, n)
                  join pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
                  where x.indrelid = c.oid and x.indisprimary), '{}'),
        (select array_agg(a.attname::text order by a.attnum) from pg_attribute a where a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped),

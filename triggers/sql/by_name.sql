@@ -24,8 +24,9 @@ insert into :"schema".tables (relid, name, key_columns, mode, excluded)
 select m.relid, o.name, o.key_columns, o.mode, e.excluded
 from moved m join old o on o.name = m.name
 cross join lateral (
-  -- Columns have other numbers after a dump. One that is not found by its name has none, 0, until install is told which it is.
-  select coalesce(pg_catalog.array_agg(array[o.excluded[i][1], coalesce(a.attnum, 0)::text] order by i), '{}') as excluded
+  -- Columns have other numbers after a dump. One that is not found by its name has none, 0, until install is told which it is,
+  -- unless it was not there before (-1).
+  select coalesce(pg_catalog.array_agg(array[o.excluded[i][1], coalesce(a.attnum::text, case o.excluded[i][2] when '-1' then '-1' else '0' end)] order by i), '{}') as excluded
   from pg_catalog.generate_subscripts(o.excluded, 1) i
   left join pg_catalog.pg_attribute a on a.attrelid = m.relid and a.attname = o.excluded[i][1] and a.attnum > 0 and not a.attisdropped) e
 where (select count(*) from old) > 0; -- all of them are deleted before the first is inserted

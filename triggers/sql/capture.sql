@@ -99,34 +99,40 @@ $$;
 -- do with each other. NULL: the table has no primary key now, nothing can be said
 -- by key.
 --
--- kept is a list of columns (kept_columns, capture_without.sql) that make the document; '': none may
--- be written and it is R with the key; NULL: the whole row.
+-- without are the columns that are left out of capture, as {{name,number},...}: '{}', none is; NULL,
+-- nobody can say which. The document is made of the others (kept_columns, capture_without.sql); where they
+-- cannot be told it is R with the key. NULL as well: a column of the key is left out, and may not be written.
+--
+-- Names are those of now: in a transaction with one snapshot the rows of the catalogue can be older than
+-- the table. (An index that is not there any more has none.)
 --
 -- Operators are those of the key's own index, by their schema: nothing that a
 -- search_path could change decides here.
-create or replace function :"schema".reread_sql(relid oid, images text[], kept text) returns text
+create or replace function :"schema".reread_sql(relid oid, images text[], without text[]) returns text
 language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
 #variable_conflict use_variable
 declare
-  names text[]; same text; doc text; keys text; present text; target text; allowed boolean;
+  names text[]; same text; doc text; keys text; present text; target text; allowed boolean; unsayable boolean;
+  kept constant text := case when without = '{}' then null else kept_columns(relid, without, 'c') end;
 begin
-  select array_agg(a.attname::text order by k.n),
-         string_agg(format('c.%I operator(%I.%s) k.k%s', a.attname, opn.nspname, op.oprname, k.n), ' and ' order by k.n),
-         string_agg(format('%L, k.k%s', a.attname, k.n), ', ' order by k.n),
-         bool_and(has_schema_privilege(opn.oid, 'usage') and has_function_privilege(op.oprcode, 'execute'))
-  into names, same, doc, allowed
+  select array_agg(a.name order by k.n),
+         string_agg(format('c.%I operator(%I.%s) k.k%s', a.name, opn.nspname, op.oprname, k.n), ' and ' order by k.n),
+         string_agg(format('%L, k.k%s', a.name, k.n), ', ' order by k.n),
+         bool_and(has_schema_privilege(opn.oid, 'usage') and has_function_privilege(op.oprcode, 'execute')),
+         bool_or(a.name is null or a.name = any (without[:][1:1]) or k.attnum::text = any (without[:][2:2]))
+  into names, same, doc, allowed, unsayable
   from pg_index x
   cross join lateral unnest(x.indkey::int2[], x.indclass::oid[]) with ordinality k(attnum, opclass, n)
-  join pg_attribute a on a.attrelid = x.indrelid and a.attnum = k.attnum
+  cross join lateral (select (parse_ident(pg_get_indexdef(x.indexrelid, k.n::int, false)))[1] as name) a
   join pg_opclass oc on oc.oid = k.opclass
   join pg_amop am on am.amopfamily = oc.opcfamily and am.amopstrategy = 3
     and am.amoplefttype = oc.opcintype and am.amoprighttype = oc.opcintype
   join pg_operator op on op.oid = am.amopopr
   join pg_namespace opn on opn.oid = op.oprnamespace
   where x.indrelid = relid and x.indisprimary;
-  if names is null then
+  if names is null or unsayable then
     return null;
   end if;
   select string_agg(format(case when image like '$%' then 'select %s' else 'select %s from %I i' end, cols.list, image), ' union ')
@@ -136,9 +142,9 @@ begin
     select string_agg(format(case when image like '$%' then '(%3$s).%1$I as k%2$s' else 'i.%1$I as k%2$s' end, u.name, u.n, image), ', ' order by u.n) as list
     from unnest(names) with ordinality u(name, n)) cols;
   doc := format('json_build_object(%s)', doc);
-  select format('%s%I.%I', case r.relkind when 'p' then '' else 'only ' end, n.nspname, r.relname), allowed and has_schema_privilege(n.oid, 'usage')
-  into target, allowed
-  from pg_class r join pg_namespace n on n.oid = r.relnamespace where r.oid = relid;
+  target := relid::regclass; -- with its schema, which is not in search_path
+  allowed := allowed and has_schema_privilege((parse_ident(target))[1], 'usage');
+  select case r.relkind when 'p' then '' else 'only ' end || target into target from pg_class r where r.oid = relid;
   if not allowed or kept = '' or not has_table_privilege(relid, 'select') or row_security_active(relid)
      or current_setting('transaction_isolation') = 'serializable' then
     return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
@@ -170,7 +176,7 @@ $$;
 create or replace function :"schema".reread_sql(relid oid, images text[]) returns text
 language sql stable
 set search_path = pg_catalog, :"schema", pg_temp
-as $$ select reread_sql(relid, images, null) $$;
+as $$ select reread_sql(relid, images, '{}') $$;
 
 -- A digest of numbers in their order.
 create or replace aggregate :"schema".digest(bigint) (
@@ -190,9 +196,12 @@ declare
   one text := '0'; two text := '1'; list text; name text; n int := 0;
 begin
   for name in
-    select a.attname from pg_index x join pg_attribute a on a.attrelid = x.indrelid and a.attnum = any (x.indkey::int2[])
+    select (parse_ident(pg_get_indexdef(x.indexrelid, k.n, false)))[1] from pg_index x cross join lateral generate_series(1, x.indnkeyatts) k(n)
     where x.indrelid = relid and x.indisprimary
   loop
+    if name is null then -- as in reread_sql
+      return null;
+    end if;
     n := n + 1;
     list := concat(list || ', ', format('concat(i.%I) collate "C" as k%s', name, n));
     one := format('hashtextextended(i.k%s, %s)', n, one);

@@ -2,10 +2,12 @@
 -- never copied. The rules are those of capture.sql, and so are the marks.
 --
 -- What is left out stands in the triggers' arguments, each column by its name and its number: {{ssn,5},{photo,7}}. A document is
--- made only while every one of them is found under both. Where one is not (it was renamed or dropped,
+-- made only while every one of them is found under both; one that was dropped before the last install has number -1, and
+-- may not be found. Otherwise (it was renamed, dropped or made again,
 -- or a dump has brought the table and given its columns other numbers) nobody can say here what is meant:
 -- each row is captured by its key, R, and a node reads it from its table, until install has been run
--- again. So no change of the table's makes a column that was left out one that is captured.
+-- again. Where one has become part of the primary key not even that is written, but R for the whole table.
+-- So no change of the table's makes a column that was left out one that is captured.
 --
 -- Under one snapshot for the whole transaction the catalogue may be older than the table,
 -- and a name in it not there any more: rows are captured by their key there as well.
@@ -22,8 +24,13 @@ as $$
     and not exists (select from generate_subscripts(without, 1) i where without[i][2]::int2 = a.attnum)
     and not exists (
       select from generate_subscripts(without, 1) i
-      where not exists (select from pg_attribute o
-                        where o.attrelid = kept_columns.relid and o.attnum = without[i][2]::int2 and o.attname = without[i][1] and not o.attisdropped))
+      where (without[i][2] = '-1') = exists (
+        select from pg_attribute o
+        where o.attrelid = kept_columns.relid and o.attname = without[i][1] and without[i][2] in ('-1', o.attnum::text) and not o.attisdropped))
+    and not exists (
+      select from pg_index x
+      where x.indrelid = kept_columns.relid and x.indisprimary
+        and (x.indkey::int2[])[:x.indnkeyatts - 1] && (select array_agg(without[i][2]::int2) from generate_subscripts(without, 1) i))
     and without is not null and current_setting('transaction_isolation') in ('read committed', 'read uncommitted')
 $$;
 
@@ -75,7 +82,7 @@ begin
   if doubt then
     sql := reread_sql(tg_relid, case tg_op when 'INSERT' then '{new_rows}'::text[]
                                            when 'DELETE' then '{old_rows}' else '{old_rows,new_rows}' end,
-                      kept_columns(tg_relid, tg_argv[2]::text[], 'c'));
+                      tg_argv[2]::text[]);
     if sql is not null then
       execute sql using table_name;
       get diagnostics changed = row_count;
@@ -132,8 +139,7 @@ begin
     return null;
   end if;
   -- An UPDATE may have changed the key: both images give keys to look at.
-  sql := reread_sql(root, case tg_op when 'INSERT' then '{$3}'::text[] when 'DELETE' then '{$2}' else '{$2,$3}' end,
-                    kept_columns(root, tg_argv[1]::text[], 'c'));
+  sql := reread_sql(root, case tg_op when 'INSERT' then '{$3}'::text[] when 'DELETE' then '{$2}' else '{$2,$3}' end, tg_argv[1]::text[]);
   if sql is null then
     perform write_reload(root);
   else

@@ -21,7 +21,7 @@ declare
   ours constant text := current_setting('lockstep.install_schema');
   t text;
 begin
-  foreach t in array '{outbox,tables,nodes,horizon,meta,relays}'::text[] loop
+  foreach t in array '{outbox,tables,left_out,nodes,horizon,meta,relays}'::text[] loop
     continue when exists (select from pg_catalog.pg_trigger g
                           where g.tgrelid = format('%I.%I', ours, t)::regclass and g.tgname = 'lockstep_foreign' and g.tgenabled = 'R');
     execute format('create or replace trigger lockstep_foreign before insert or update or delete on %1$I.%2$I '

@@ -45,6 +45,25 @@ have as (
   left join pg_catalog.pg_trigger g on g.tgrelid = w.relid and g.tgname = w.tgname
   left join pg_catalog.pg_proc p on p.oid = g.tgfoid
   left join pg_catalog.pg_namespace pn on pn.oid = p.pronamespace
+),
+-- What has become of each column that is left out.
+left_out as (
+  select t.relid, t.name as table_name, x.n, x.name, a.attname as now,
+         case when a.attname = x.name or x.number = '-1' and b.attnum is null then 'the same'
+              when x.number = '-1' or a.attisdropped and b.attnum is not null then 'made again'
+              when a.attisdropped then 'dropped'
+              when b.attnum is null and a.attnum is not null then 'renamed' else 'unknown' end as fate
+  from t cross join lateral unnest(t.excluded[:][1:1], t.excluded[:][2:2]) with ordinality x(name, number, n)
+  left join pg_catalog.pg_attribute a on a.attrelid = t.relid and a.attnum = x.number::int2 and a.attnum > 0
+  left join pg_catalog.pg_attribute b on b.attrelid = t.relid and b.attname = x.name and b.attnum > 0 and not b.attisdropped
+  where t.now is not null
+),
+-- With the list that settles it where one cannot be told.
+told as (
+  select l.*, pg_catalog.string_agg(case when l.fate = 'unknown' then 'COLUMN' when l.fate = 'renamed' then pg_catalog.quote_ident(l.now)
+                                         when l.fate = 'made again' or l.now = l.name then pg_catalog.quote_ident(l.name) end, ',')
+              over (partition by l.relid order by l.n rows between unbounded preceding and unbounded following) as list
+  from left_out l
 )
 select name as table_name, 'gone' as kind, 'there is no table of its oid any more' as what, 'lockstep install (registers it under the oid that it has now, or forgets it)' as mend
 from t where now is null
@@ -71,23 +90,17 @@ select t.name, 'key changed',
        'lockstep install --table ' || t.name
 from t cross join lateral (
   select pg_catalog.array_agg(a.attname::text order by o.n) as cols, pg_catalog.string_agg(a.attname, ', ' order by o.n) as list
-  from pg_catalog.pg_index x cross join lateral unnest(x.indkey::int2[]) with ordinality o(attnum, n)
+  from pg_catalog.pg_index x cross join lateral unnest((x.indkey::int2[])[:x.indnkeyatts - 1]) with ordinality o(attnum, n)
   join pg_catalog.pg_attribute a on a.attrelid = x.indrelid and a.attnum = o.attnum
   where x.indrelid = t.relid and x.indisprimary) k
 where t.now is not null and k.cols is distinct from t.key_columns
 union all
-select t.name, 'excluded column',
-       'column ' || x.name || ', which is left out of capture, ' ||
-         case when a.attisdropped and b.attnum is null then 'is not there any more'
-              when a.attisdropped then 'was dropped and made again'
-              when b.attnum is null and a.attnum is not null then 'is called ' || a.attname || ' now'
-              else 'cannot be told from others any more' end || ': rows are captured by their key',
-       case when a.attisdropped or b.attnum is null and a.attnum is not null then 'lockstep install --table ' || t.name
-            else 'lockstep install --exclude-columns ' || t.name || '=COLUMN,...' end
-from t cross join lateral unnest(t.excluded[:][1:1], t.excluded[:][2:2]) x(name, number)
-left join pg_catalog.pg_attribute a on a.attrelid = t.relid and a.attnum = x.number::int2
-left join pg_catalog.pg_attribute b on b.attrelid = t.relid and b.attname = x.name and b.attnum > 0 and not b.attisdropped
-where t.now is not null and a.attname is distinct from x.name
+select l.table_name, 'excluded column',
+       'column ' || l.name || ', which is left out of capture, ' ||
+         case l.fate when 'dropped' then 'is not there any more' when 'made again' then 'was dropped and made again'
+                     when 'renamed' then 'is called ' || l.now || ' now' else 'cannot be told from others any more' end || ': rows are captured by their key',
+       case l.fate when 'unknown' then 'lockstep install --exclude-columns ' || l.table_name || '=' || l.list else 'lockstep install --table ' || l.table_name end
+from told l where l.fate <> 'the same'
 union all
 select t.name, 'fed by a subscription', 'a subscription feeds it, and apply workers fire no statement triggers', 'lockstep install --table ' || t.name
 from t where t.mode = 'statement' and exists (select from pg_catalog.pg_subscription_rel s where s.srrelid = t.relid)
@@ -104,8 +117,8 @@ where n.nspname = :'schema' and p.proname in ('capture', 'capture_row', 'capture
   and (r.rolname <> $1 or r.rolsuper or r.rolcanlogin)
 union all
 select '', 'unguarded', 'table ' || :'schema_quoted' || '.' || o.name || ' takes in what replication brings', 'lockstep install'
-from unnest('{outbox,tables,nodes,horizon,meta,relays}'::text[]) o(name)
-where not exists (select from pg_catalog.pg_trigger g where g.tgrelid = pg_catalog.to_regclass(:'schema_quoted' || '.' || o.name)
+from unnest('{outbox,tables,left_out,nodes,horizon,meta,relays}'::text[]) o(name)
+where pg_catalog.to_regclass(:'schema_quoted' || '.' || o.name) is not null and not exists (select from pg_catalog.pg_trigger g where g.tgrelid = pg_catalog.to_regclass(:'schema_quoted' || '.' || o.name)
                   and g.tgname = 'lockstep_foreign' and g.tgenabled = 'R')
 union all
 select '', 'another cluster', 'the outbox was made in cluster ' || m.system_identifier || ' and this is ' || c.system_identifier,

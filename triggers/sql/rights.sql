@@ -10,7 +10,7 @@ alter function :"schema".name_of(oid) owner to :"owner";
 alter function :"schema".wiped() owner to :"owner";
 alter function :"schema".note_lost() owner to :"owner";
 alter function :"schema".lead_sql() owner to :"owner";
-alter function :"schema".reread_sql(oid, text[], text) owner to :"owner";
+alter function :"schema".reread_sql(oid, text[], text[]) owner to :"owner";
 alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
 alter aggregate :"schema".digest(bigint) owner to :"owner";
 alter function :"schema".rekeyed_sql(oid) owner to :"owner";

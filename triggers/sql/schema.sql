@@ -64,7 +64,13 @@ create table if not exists :"schema".tables (
   key_columns text[] not null,      -- as they were called at install; capture looks them up when it must be sure
   mode        text not null check (mode in ('statement', 'row')),
   installed   timestamptz not null default pg_catalog.clock_timestamp(),
-  excluded    text[] not null default '{}' -- columns that are left out, as {{name,number},...}: they are never copied
+  excluded    text[] not null default '{}' -- columns that are left out, as {{name,number},...}: they are never copied; number -1: it was dropped
+);
+
+-- What is left out of a table of this name, also while there is none: until install is told otherwise.
+create table if not exists :"schema".left_out (
+  name    text primary key, -- as SQL writes it, quoted where it must be
+  columns text[] not null
 );
 
 -- Who follows. A node writes its own row every few seconds.
