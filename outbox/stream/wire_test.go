@@ -5,14 +5,20 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
+	"net"
 	"reflect"
+	"strconv"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/google/uuid"
+	"github.com/nats-io/nats.go"
 
+	"github.com/pglockstep/lockstep/internal/logbuf"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -132,7 +138,7 @@ func position(t testing.TB, s string) outbox.Position {
 func sample(t testing.TB) (*batch, []byte) {
 	b := &batch{
 		identity: "cluster 1, database 2, schema 3", history: uuid.New(), from: position(t, "10:12:10"), to: position(t, "12:30:12,14"),
-		lastSeq: 77, horizon: 5, drawn: 29, minNode: 1, clock: time.UnixMicro(1234567890123456), uptime: -3,
+		lastSeq: 77, horizon: 5, drawn: 29, minNode: 1, clock: time.UnixMicro(1234567890123456), took: 12345, uptime: -3,
 		prints: map[uint32]string{16384: "-99", 4_000_000_000: ""},
 		events: []outbox.Event{
 			{Seq: 70, Xid: 13, Table: "public.a", Op: outbox.Insert, Lead: true, Row: []byte(`{"id":1}`), At: time.UnixMicro(5)},
@@ -185,7 +191,7 @@ func TestAMomentOfTheServersClockIsNeverPutTooLate(t *testing.T) {
 		{name: "in the future: the clock was set forward", b: at(time.Minute, 0), now: time.Second},
 		{name: "the clock was set back", b: at(10*time.Second, 0), b2: at(-5*time.Second, time.Second), now: 12 * time.Second},
 		{name: "set forward by less than a message is late", b: at(time.Second, 0), b2: at(9*time.Second, time.Second), now: 20 * time.Second},
-		{name: "measured too long ago", b: at(measureEvery, 0), now: measureEvery + time.Second},
+		{name: "measured too long ago", b: at(2*measureEvery, 0), now: 2 * measureEvery},
 	} {
 		var k clock
 		k.measured(t0, s, t0.Add(time.Millisecond))
@@ -203,6 +209,70 @@ func TestAMomentOfTheServersClockIsNeverPutTooLate(t *testing.T) {
 	var k clock
 	if _, ok := k.ours(at(0, 0), t0); ok {
 		t.Error("a clock that was never measured is relied upon")
+	}
+}
+
+// An answer that is late says nothing of a clock; one that was set is found out however late answers are, and in
+// steps that are small as well.
+func TestALateAnswerIsNotTakenForAClockThatWasSet(t *testing.T) {
+	t0, s := time.Now(), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		took []time.Duration // of the answer to the fetch after each second
+		set  map[int]time.Duration
+		bad  int // the fetch at which the clock is found to be set; 0: none
+	}{
+		"a packet is lost":                        {took: []time.Duration{ms, 400 * ms, ms, 900 * ms, 2 * ms}},
+		"a catalogue of many tables, every third": {took: []time.Duration{ms, ms, 300 * ms, ms, ms, 300 * ms, ms, ms, 300 * ms}},
+		"the first is late":                       {took: []time.Duration{900 * ms, ms, ms}},
+		"set forward":                             {took: []time.Duration{ms, ms, ms, ms}, set: map[int]time.Duration{3: 150 * ms}, bad: 3},
+		"set back":                                {took: []time.Duration{ms, ms, ms, ms}, set: map[int]time.Duration{3: -150 * ms}, bad: 3},
+		"set forward, by a late answer":           {took: []time.Duration{ms, ms, 400 * ms, ms}, set: map[int]time.Duration{3: 700 * ms}, bad: 3},
+		"set forward again and again":             {took: []time.Duration{ms, ms, ms, ms, ms, ms}, set: map[int]time.Duration{2: 60 * ms, 4: 60 * ms}, bad: 4},
+	} {
+		var k clock
+		k.measured(t0, s, t0)
+		set := time.Duration(0)
+		for i, took := range c.took {
+			set += c.set[i+1]
+			began := time.Duration(i+1) * time.Second
+			read := s.Add(began + set + ms/2) // the server reads its clock when the question has come
+			b := &batch{clock: read.Add(-took), took: took, uptime: began}
+			at, ok := k.ours(b, t0.Add(began+took+200*ms)) // no step puts it into the future
+			if want := c.bad == 0 || i+1 < c.bad; ok != want {
+				t.Errorf("%s: batch %d: ok %v", name, i+1, ok)
+			}
+			if limit := t0.Add(began + set + ms); ok && at.After(limit) {
+				t.Errorf("%s: batch %d of %v is put at %v", name, i+1, began, at.Sub(t0))
+			}
+			if !ok {
+				break
+			}
+		}
+	}
+}
+
+// Where every answer is slow, or many nodes have measured at one instant, Postgres is asked seldom, and not by all at once.
+func TestClocksAreMeasuredSeldomAndNotAtOneInstant(t *testing.T) {
+	for took, most := range map[time.Duration]int{60 * time.Millisecond: 16, slow: 16, time.Second: 24} {
+		seen := map[time.Duration]bool{}
+		for range 200 {
+			var k clock
+			now, n := time.Now(), 0
+			for end := now.Add(time.Hour); now.Before(end); n++ {
+				k.measured(now, now, now.Add(took))
+				if until := k.until.Sub(now); n == 0 {
+					seen[until] = true
+				}
+				now = k.until.Add(time.Millisecond)
+			}
+			if n > most {
+				t.Fatalf("with answers that take %v a node asks %d times in an hour", took, n)
+			}
+		}
+		if len(seen) < 150 {
+			t.Errorf("200 nodes measure again after %d different times", len(seen))
+		}
 	}
 }
 
@@ -412,6 +482,246 @@ func history(t *testing.T, rng *rand.Rand) (snaps []outbox.Position, commits map
 		snaps = append(snaps, outbox.NewPosition(next, xip))
 	}
 	return snaps, commits
+}
+
+// follower is a session of run 1 that has heard of it now.
+func follower(t *testing.T) (s *session, log *logbuf.Buffer) {
+	t.Helper()
+	log = &logbuf.Buffer{}
+	src := Source{}.withDefaults(slog.New(slog.NewTextHandler(log, nil)))
+	now := time.Now()
+	s = &session{src: &source{Source: src}, run: outbox.Run{ID: 1, Key: key}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now, join: joiner{max: src.MaxCut}}
+	s.clock.measured(now, now, now)
+	return s, log
+}
+
+// messages are those of a batch of about size bytes, with a snapshot of now.
+func messages(t *testing.T, run int64, number uint64, size int) [][]byte {
+	t.Helper()
+	b := &batch{number: number, from: position(t, "10:15:"), to: position(t, "10:18:"), clock: time.Now().Add(-time.Millisecond)}
+	w := eventWriter{}
+	w.add(&outbox.Event{Seq: 1, Xid: 16, Table: "a", Op: outbox.Insert, Row: bytes.Repeat([]byte("x"), size)})
+	messages, err := split(key, run, number, append(b.appendHead(nil), w.buf...), overhead+1000)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return messages
+}
+
+// Who can only publish makes no node ask Postgres while the relay is heard, and where relays of two schemas share a
+// stream that is said.
+func TestAnotherRunIsNotAskedForWhileOursIsHeard(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, log := follower(t)
+		for i := range uint64(240) { // a minute
+			time.Sleep(250 * time.Millisecond)
+			s.message(messages(t, rand.Int64(), i, 10)[0], time.Now())
+			if s.changes(time.Now()) {
+				t.Fatalf("after %d messages of others it is time to ask", i)
+			}
+			s.message(messages(t, 1, i+1, 10)[0], time.Now())
+		}
+		if n := s.src.Counters.Foreign.Load(); n != 240 || !strings.Contains(log.String(), "dropped=128") || strings.Contains(log.String(), "dropped=129") {
+			t.Errorf("%d foreign messages: %s", n, log)
+		}
+	})
+}
+
+// All nodes see the other run at one instant.
+func TestNodesDoNotAskForTheNextRunAtOneInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sessions, asked := map[*session]bool{}, map[time.Duration]int{}
+		for range 200 {
+			s, _ := follower(t)
+			sessions[s] = true
+		}
+		began := time.Now()
+		time.Sleep(300 * time.Millisecond)
+		for s := range sessions {
+			s.message(messages(t, 2, 1, 10)[0], time.Now())
+		}
+		for len(sessions) > 0 && time.Since(began) < time.Minute {
+			for s := range sessions {
+				if s.changes(time.Now()) {
+					asked[time.Since(began)]++
+					delete(sessions, s)
+				}
+			}
+			time.Sleep(10 * time.Millisecond)
+		}
+		for at, n := range asked {
+			if at < quiet || at > quiet+changeWithin+20*time.Millisecond || n > 20 {
+				t.Errorf("%d of 200 ask after %v", n, at)
+			}
+		}
+		if len(sessions) > 0 {
+			t.Errorf("%d never ask", len(sessions))
+		}
+	})
+}
+
+// A batch that is long in coming is no silence, but the same part again is.
+func TestPartsOnTheirWayAreHeardOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := follower(t)
+		parts := messages(t, 1, 5, 5000)
+		for i, m := range parts[:len(parts)-1] {
+			time.Sleep(2 * time.Second)
+			if s.message(m, time.Now()); time.Since(s.heard) != 0 {
+				t.Errorf("part %d of %d was not heard", i+1, len(parts))
+			}
+			time.Sleep(time.Second)
+			if s.message(m, time.Now()); time.Since(s.heard) == 0 {
+				t.Errorf("part %d was heard again", i+1)
+			}
+		}
+		for _, m := range append(messages(t, 1, 4, 5000)[:1], messages(t, 2, 6, 5000)[:1]...) {
+			if s.message(m, time.Now()); time.Since(s.heard) == 0 {
+				t.Error("a part of an older batch, or of another run, was heard")
+			}
+		}
+	})
+}
+
+func TestARelayThatGetsNothingThroughResigns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := &Relay{cfg: RelayConfig{Logger: slog.New(slog.DiscardHandler)}.withDefaults()}
+		l, failure := newLeader(r, nil, outbox.Run{}), errors.New("no answer")
+		fails := func(sent int) error {
+			began := time.Now()
+			time.Sleep(2 * time.Second)
+			return l.unsent(t.Context(), began, sent, failure)
+		}
+		for range 10 { // what is slow is not away
+			if err := fails(3); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if l.inPart < partAgain {
+			t.Errorf("%d batches that got through in part were counted", l.inPart)
+		}
+		n := 0
+		for ; n < 10; n++ {
+			if err := fails(0); err != nil {
+				if !errors.Is(err, errNoNATS) || !errors.Is(err, failure) {
+					t.Error(err)
+				}
+				break
+			}
+		}
+		if n != 2 { // 6 s
+			t.Errorf("it resigns after %d failures of 2 s", n+1)
+		}
+	})
+}
+
+// Each time that messages are asked for again a consumer is left behind, which the server keeps for a while.
+func TestConsumersDoNotPileUpWhereNothingComes(t *testing.T) {
+	var f feed
+	f.came(7)
+	f.pause(errSilent)
+	at, made := time.Duration(0), []time.Duration{}
+	for at < time.Hour { // the relay is away: all that comes is its last message
+		f.came(7)
+		at += f.patience()
+		f.quiet++
+		at += f.pause(fmt.Errorf("%w over stream x", errSilent))
+		made = append(made, at)
+	}
+	for i := range made {
+		kept := 0
+		for _, other := range made[:i] {
+			if made[i]-other < forgotten {
+				kept++
+			}
+		}
+		if kept > 4 || i > 10 && kept > 1 {
+			t.Errorf("after %v there are %d consumers", made[i], kept)
+		}
+	}
+	if f.came(8); f.patience() != silence {
+		t.Errorf("a relay that is back is given %v", f.patience())
+	}
+	refused := errors.New("the stream is not there")
+	f.pause(refused)
+	var last time.Duration
+	for range 20 {
+		last = f.pause(refused)
+	}
+	if last < seldom/2 || last > seldom {
+		t.Errorf("a stream that is not there is asked for every %v", last)
+	}
+}
+
+// Somebody waits for Postgres all the time.
+func TestABusyNodeTriesTheStreamToo(t *testing.T) {
+	d := &detour{src: &source{Source: Source{}.withDefaults(nil)}}
+	from := position(t, "10:20:")
+	for _, c := range []struct {
+		req   outbox.Request
+		since time.Duration
+		due   bool
+	}{
+		{outbox.Request{From: from}, d.src.Return - 1, false},
+		{outbox.Request{From: from}, d.src.Return, true},
+		{outbox.Request{From: from, Now: true}, 9 * d.src.Return, false},
+		{outbox.Request{From: from, Now: true}, 10 * d.src.Return, true},
+		{outbox.Request{From: from, Snapshot: "00000003-0000001B-1"}, time.Hour, false},
+		{outbox.Request{}, time.Hour, false},
+	} {
+		if got := d.due(&c.req, c.since); got != c.due {
+			t.Errorf("%+v after %v: %v", c.req, c.since, got)
+		}
+	}
+}
+
+// A NATS server that takes connections and never says a word holds up nobody.
+func TestANATSServerThatSaysNothingHoldsUpNobody(t *testing.T) {
+	var listening net.ListenConfig
+	l, err := listening.Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	accepted := make(chan net.Conn, 1)
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			select {
+			case accepted <- conn:
+			default:
+			}
+		}
+	}()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		f := newFeed(Source{URL: "nats://localhost:" + strconv.Itoa(l.Addr().(*net.TCPAddr).Port), Options: []nats.Option{nats.Timeout(time.Hour)}}.withDefaults(nil))
+		conn := <-accepted
+		f.close()
+		_ = conn.Close()
+	}()
+	select {
+	case <-done:
+	case <-time.After(30 * time.Second):
+		t.Fatal("who gives up waits for it")
+	}
+}
+
+// A server that is there and has stopped, or whose packets are dropped, is found out long before a relay's lead is in question.
+func TestAConnectionToNATSThatIsDeadIsFoundOutWithinSeconds(t *testing.T) {
+	o := nats.GetDefaultOptions()
+	for _, set := range connection("x") {
+		if err := set(&o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if d := o.PingInterval * time.Duration(o.MaxPingsOut+1); d > 5*time.Second || o.FlusherTimeout > 5*time.Second || o.Timeout > 5*time.Second {
+		t.Errorf("pings find it out after %v, writes after %v, connecting after %v", d, o.FlusherTimeout, o.Timeout)
+	}
 }
 
 func TestTheRelayDrawsAnIDWhereNumbersAreMissing(t *testing.T) {
