@@ -63,8 +63,9 @@ type Config struct {
 	// costs a hash of every row and is for tests. Default off.
 	DetectMutation bool
 	// Register is how often the node writes its name, position and state into
-	// the table of nodes; negative: never, and then trimming does not spare what
-	// this node has not fetched. Default 5 s, with a Source 1 min.
+	// the table of nodes, up to a quarter sooner or later, which is drawn; negative: never, and
+	// then trimming does not spare what this node has not fetched, nor where it is longer than
+	// half an hour or so. Default 5 s, with a Source 10 min.
 	Register time.Duration
 	// Retention is how long events stay in the outbox, which is how long a node
 	// may be away and still come back by replay. The nodes trim by turns, each
@@ -116,7 +117,7 @@ func (c Config) withDefaults() Config {
 	c.Schema = cmp.Or(c.Schema, "lockstep")
 	c.MaxLoads = cmp.Or(c.MaxLoads, 2)
 	if c.Source != nil { // a fleet of such nodes is not to be felt
-		c.Register = cmp.Or(c.Register, time.Minute)
+		c.Register = cmp.Or(c.Register, 10*time.Minute)
 	}
 	c.Register = cmp.Or(c.Register, 5*time.Second)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)

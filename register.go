@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"sync"
@@ -13,6 +14,7 @@ import (
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgconn"
 
+	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -41,8 +43,6 @@ func (n *Node) attend() {
 // trimming. What it writes decides nothing in this node, so a failure is said
 // once and tried again.
 func (n *Node) register(ctx context.Context) {
-	tick := time.NewTicker(n.cfg.Register)
-	defer tick.Stop()
 	said := false
 	for {
 		err := n.writeRegister(ctx, "")
@@ -50,11 +50,9 @@ func (n *Node) register(ctx context.Context) {
 			n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
 		}
 		said = err != nil
-		select {
-		case <-ctx.Done():
+		if !pause.For(ctx, n.cfg.Register*3/4+rand.N(n.cfg.Register/2+1)) { // nodes that were started together part
 			n.sayClosed()
 			return
-		case <-tick.C:
 		}
 	}
 }

@@ -22,7 +22,7 @@ func relayed(t *testing.T, pool *pgxpool.Pool) *natsserver.Server {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Stop)
-	relay, err := stream.NewRelay(stream.Config{Pool: pool, URL: s.URL(), Logger: silent})
+	relay, err := stream.NewRelay(stream.RelayConfig{Pool: pool, URL: s.URL(), Logger: silent})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -56,15 +56,6 @@ type Event struct {
 	At time.Time
 }
 
-// Batch is a piece of the log that can be handed on: whoever stands at From,
-// or anywhere between From and To, and applies the events that its own
-// position does not cover, stands at To afterwards.
-type Batch struct {
-	From   Position `json:"from"`
-	To     Position `json:"to"`
-	Events []Event  `json:"events"`
-}
-
 // Anchor is one applied transaction as the outbox showed it: the last event
 // that it wrote. A node holds a few of them to find out, on a new connection,
 // whether the server still has the history that the node followed.

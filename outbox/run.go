@@ -24,6 +24,8 @@ var (
 	ErrRun = errors.New("the relay's connection is not to be found on this server")
 )
 
+var errPooled = errors.New("outbox: a relay needs a connection of its own: is there a pooler in transaction mode in front?")
+
 // Run is what a relay's connection is known by.
 //
 // Transaction ids that had not reached the log are given out again after a crash. So what one
@@ -41,7 +43,7 @@ type Run struct {
 // one leads; the session may ask again.
 func (s *Session) Lead(ctx context.Context) (Run, error) {
 	if s.pooled {
-		return Run{}, errors.New("outbox: a relay needs a connection of its own: is there a pooler in transaction mode in front?")
+		return Run{}, errPooled
 	}
 	var mine bool
 	if err := s.conn.QueryRow(ctx, "select pg_catalog.pg_try_advisory_lock($1, $2)", int32(uint32(s.at.schema)), int32(leadLock)).Scan(&mine); err != nil {
@@ -124,12 +126,29 @@ func (s *Session) Registered(ctx context.Context) (oids []uint32, err error) {
 	return oids, nil
 }
 
-// Watch makes the server find out within seconds that this session's client has
-// vanished without a word, so that the lock of a relay whose machine is gone does not stay.
-func (s *Session) Watch(ctx context.Context) error {
-	const seconds = 1
-	_, err := s.conn.Exec(ctx, fmt.Sprintf("set tcp_keepalives_idle = %[1]d; set tcp_keepalives_interval = %[1]d; set tcp_keepalives_count = 2; set tcp_user_timeout = %[2]d",
-		seconds, (2*time.Second).Milliseconds()))
+// Leader names who holds the lead, for people; "" where that is not to be seen.
+func (s *Session) Leader(ctx context.Context) string {
+	var who string
+	err := s.conn.QueryRow(ctx, `select pg_catalog.format('pid %s, role %s', l.pid, coalesce(a.usename, '?'))
+		from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid
+		where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid = $1 and l.objid = $2
+		  and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())`,
+		uint32(s.at.schema), uint32(leadLock)).Scan(&who)
+	if err != nil {
+		return ""
+	}
+	return who
+}
+
+// Watch makes the server end this session, and with it the locks of a relay, where its client
+// has vanished without a word, within seconds, or is there and has asked nothing for idle. The
+// session must be one's own, not a pooler's.
+func (s *Session) Watch(ctx context.Context, idle time.Duration) error {
+	if s.pooled {
+		return errPooled
+	}
+	_, err := s.conn.Exec(ctx, fmt.Sprintf("set tcp_keepalives_idle = %[1]d; set tcp_keepalives_interval = %[1]d; set tcp_keepalives_count = 2; set tcp_user_timeout = %[2]d; "+
+		"set idle_session_timeout = %[3]d", 1, (2*time.Second).Milliseconds(), idle.Milliseconds()))
 	if err != nil {
 		return fmt.Errorf("outbox: watch the connection: %w", err)
 	}

@@ -185,7 +185,7 @@ func readable(version, minNode int) error {
 // epoch is Postgres' time zero, in microseconds since 1970.
 const epoch = 946684800_000_000
 
-// maxEventWidth is how many columns an event has.
+// eventColumns is how many columns an event has.
 const eventColumns = 7
 
 func readEvent(v [][]byte, ev *Event, names map[string]string) error {

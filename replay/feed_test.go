@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
@@ -82,5 +83,42 @@ func TestASessionThatIsToGoOnElsewhereIsNoFailure(t *testing.T) {
 		if err := r.eng.Barrier(ctx); err != nil {
 			t.Error(err)
 		}
+	})
+}
+
+// An engine that starts goes on with another session as one that runs does.
+func TestAStartThatIsToGoOnElsewhereGoesOn(t *testing.T) {
+	keeping(t, Config{}, func(t *testing.T, r *rig, _ *place) {
+		r.restart("e", "d")
+		r.write(emp, 2, "two")
+		r.set(func(db *fakeDB) { db.moved = 1 })
+		r.start()
+		r.settle()
+		r.wantWarm(1)
+		r.want(r.emp, 2, "two")
+	})
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, Config{})
+		r.write(emp, 1, "one")
+		r.set(func(db *fakeDB) { db.moved = 1 })
+		r.start()
+		r.settle()
+		r.want(r.emp, 1, "one")
+	})
+}
+
+// What a source keeps between two sessions ends with the engine.
+func TestASourceIsClosedAfterItsLastSession(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.set(func(db *fakeDB) { db.moved = 1 })
+		r.settle()
+		if err := r.eng.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		r.set(func(db *fakeDB) {
+			if db.closed != 1 {
+				t.Errorf("it was closed %d times", db.closed)
+			}
+		})
 	})
 }

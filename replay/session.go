@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"sync"
 	"time"
@@ -20,6 +21,9 @@ func (l *loop) run(ctx context.Context) {
 	defer close(l.e.done)
 	defer l.endCheckpoints()
 	defer l.end()
+	if c, ok := l.e.src.(io.Closer); ok {
+		defer func() { _ = c.Close() }() // nothing is lost by it
+	}
 	l.findCheckpoint()
 	if l.unwarmed() {
 		return
@@ -37,7 +41,7 @@ func (l *loop) run(ctx context.Context) {
 			}
 			continue
 		}
-		if errors.Is(err, outbox.ErrMoved) && l.first == nil && l.failures == 0 {
+		if errors.Is(err, outbox.ErrMoved) && l.failures == 0 {
 			l.log.Info("replay: the session is opened again", "reason", err)
 			l.failures++ // unless it gets to a fetch
 			continue

@@ -9,7 +9,8 @@ import (
 )
 
 // Source opens sessions on the log. The engine does no I/O but through it, so
-// that order, gaps and failures are tested against a fake.
+// that order, gaps and failures are tested against a fake. One that is an io.Closer is closed
+// after the last session.
 type Source interface {
 	// Open connects: first the bell, then the fetches, so that nothing that
 	// commits after Open has returned goes unheard. It refuses what cannot be

@@ -37,6 +37,7 @@ type script struct {
 	during   func()       // runs after the snapshot of the next fetch was taken
 	relayed  bool         // fetches for which nobody waits bring what the last other one has brought
 	moved    int          // so many fetches say that another session is to go on
+	closed   int          // so often it was closed
 
 	requests []outbox.Request
 	asked    [][]outbox.Anchor
@@ -243,6 +244,19 @@ func (s *fakeSession) relayed(f *fakeFetch, req *outbox.Request) (*outbox.Header
 	h := *s.last
 	h.Relayed, h.Fingerprints, h.Newest = true, f.h.Fingerprints, nil
 	return &h, true
+}
+
+// Close implements io.Closer.
+func (db *fakeDB) Close() error {
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	db.closed++
+	for _, s := range db.sessions {
+		if !s.closed.Load() {
+			db.breaches = append(db.breaches, "the source was closed before a session of it")
+		}
+	}
+	return nil
 }
 
 // moves reports whether another session is to go on.

@@ -25,7 +25,7 @@ func statusCommand(o *options) *cobra.Command {
 
 A node writes its row every few seconds, so "behind" is what its position did not
 cover at its last beat, and "staleness" how long ago its last completed fetch had begun then. A node whose
-last beat is old has ended, or cannot reach Postgres. What nobody has told is "?".`,
+last beat is old has ended, or cannot reach Postgres; on a stream it beats every ten minutes. What nobody has told is "?".`,
 		Example: `  lockstep status
   lockstep status --watch
   lockstep status --json`,

@@ -15,7 +15,7 @@ import (
 
 func relayCommand(o *options) *cobra.Command {
 	var n natsFlags
-	var cfg stream.Config
+	var cfg stream.RelayConfig
 	var bell string
 	cmd := &cobra.Command{
 		Use:   "relay",
@@ -24,7 +24,8 @@ func relayCommand(o *options) *cobra.Command {
 JetStream, which it makes if it is not there. Nodes with serve --source stream, or lockstep.Config.Source,
 follow that stream.
 
-Several relays may run: one leads, and another takes over within two seconds of its end. Its role needs
+Several relays may run: one leads, and another takes over within two seconds of its end, within ten where it
+no longer reaches NATS, and within 17 where it hangs. Its role needs
 triggers/sql/grants_relay.sql.`,
 		Example: `  lockstep relay --nats nats://nats-1:4222,nats://nats-2:4222 --replicas 3
   lockstep serve --source stream --nats nats://nats-1:4222 --table public.employees`,

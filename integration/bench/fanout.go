@@ -216,14 +216,14 @@ func (b *bench) sayBurden(a at, most string, found fanned) {
 }
 
 // upkeep is what a node on the stream asks Postgres for beside the relay: its row in the
-// register, and a look at the server's clock, each on a connection of its own, since its pool keeps none for a minute.
+// register, and a look at the server's clock, each on a connection of its own, since its pool keeps none for so long.
 type upkeep struct{ register, compare price }
 
 // price is what one of something costs Postgres.
 type price struct{ cpu, asks, bytes float64 }
 
 // Seconds between two of them; see lockstep.Config.Register and package stream.
-const registerEvery, compareEvery = 60.0, 300.0
+const registerEvery, compareEvery = 600.0, 300.0
 
 func (u upkeep) perSecond() price {
 	return price{
@@ -323,7 +323,7 @@ func (b *bench) fleetModel(ctx context.Context, nats *helper, found fanned) erro
 	b.value("fan-out model: a direct node's fetch", "µs of Postgres", "processor time "+of+", less the writer's and the events', by the fetches", series{c.fetchCPU * 1e6}, nil)
 	b.value("fan-out model: a direct node's fetches for a commit", "fetches", of+"; bounded at 250 a second", series{c.perCommit}, nil)
 	b.value("fan-out model: an event sent to a direct node", "µs of Postgres", "processor time of fetches of 10,000 events, by the events", series{c.eventCPU * 1e6}, nil)
-	b.value("fan-out model: a row in the register", "µs of Postgres", "once a minute of a node on the stream, on a connection that is made for it", series{u.register.cpu * 1e6}, nil)
+	b.value("fan-out model: a row in the register", "µs of Postgres", "every ten minutes of a node on the stream, on a connection that is made for it", series{u.register.cpu * 1e6}, nil)
 	b.value("fan-out model: a look at Postgres' clock", "µs of Postgres", "every 5 min of a node on the stream: a fetch, on a session that is made for it", series{u.compare.cpu * 1e6}, nil)
 	for _, rate := range []int{slowRate, fastRate} {
 		b.sayFleetModel(c, keep, rate, found)
@@ -376,7 +376,7 @@ those that there are, the machine is used up, commits come later than they were 
 
 The model leaves out the writers, and the nodes' starts, which load the tables from Postgres either way. A direct node holds two connections, one
 on the stream none that lasts (its pool is told to keep none, as deploy.md says), and the relay two. What grows with a fleet on the stream are
-the rows in the register and the connections made for them, one a minute and node: a longer lockstep.Config.Register makes it less. What a fleet asks Postgres for at moments of its own
+the rows in the register and the connections made for them, one in ten minutes and node (lockstep.Config.Register), and the looks at the clock. What a fleet asks Postgres for at moments of its own
 (Barrier, WaitFor, a write of a node's) comes on top, of either.
 `
 }

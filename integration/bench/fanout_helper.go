@@ -70,7 +70,7 @@ func helpRelay() error {
 		return err
 	}
 	defer pool.Close()
-	relay, err := stream.NewRelay(stream.Config{Pool: pool, URL: os.Getenv(helperNATS), Logger: slog.New(slog.DiscardHandler)})
+	relay, err := stream.NewRelay(stream.RelayConfig{Pool: pool, URL: os.Getenv(helperNATS), Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

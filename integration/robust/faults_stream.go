@@ -64,7 +64,7 @@ func relayKilled(ctx context.Context, w *world) error {
 	return errors.Join(err, r.start(w))
 }
 
-// relayStopped stops the process of the relay that leads, ends its connections meanwhile, so that another leads, and lets
+// relayStopped stops the process of the relay that leads until Postgres has taken the lead from it and another leads, and lets
 // it go on with what it had read.
 func relayStopped(ctx context.Context, w *world) error {
 	r, err := w.leader(ctx)
@@ -74,11 +74,7 @@ func relayStopped(ctx context.Context, w *world) error {
 	if err := r.signal(syscall.SIGSTOP); err != nil {
 		return err
 	}
-	pause.For(ctx, w.outage()/2)
-	err = w.sql(ctx, "select pg_terminate_backend(pid) from pg_stat_activity where usename = '"+r.name+"'")
-	if err == nil {
-		_, err = w.leader(ctx)
-	}
+	_, err = w.leader(ctx, r)
 	pause.For(ctx, w.outage()/4)
 	return errors.Join(err, r.signal(syscall.SIGCONT))
 }

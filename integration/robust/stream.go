@@ -58,7 +58,7 @@ func runRelay(cfg relayConfig) error {
 		return err
 	}
 	defer pool.Close()
-	relay, err := stream.NewRelay(stream.Config{Pool: pool, URL: cfg.NATS, WAL: wal.Bell{}, Logger: logger()})
+	relay, err := stream.NewRelay(stream.RelayConfig{Pool: pool, URL: cfg.NATS, WAL: wal.Bell{}, Logger: logger()})
 	if err != nil {
 		return err
 	}

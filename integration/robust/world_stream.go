@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"path/filepath"
+	"slices"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
@@ -108,9 +109,9 @@ func (p *process) follow(w *world) (err error) {
 // leadLock is the second half of the lock of the relay that leads.
 const leadLock = 0x6c656164
 
-// leader waits until a relay leads, and returns it.
-func (w *world) leader(ctx context.Context) (*relayProcess, error) {
-	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+// leader waits until a relay leads that is none of those, and returns it.
+func (w *world) leader(ctx context.Context, not ...*relayProcess) (*relayProcess, error) {
+	ctx, cancel := context.WithTimeout(ctx, 30*time.Second)
 	defer cancel()
 	for {
 		var name string
@@ -119,7 +120,7 @@ func (w *world) leader(ctx context.Context) (*relayProcess, error) {
 				where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.objid = $1 and a.usename like 'relay%'`, leadLock).Scan(&name)
 		})
 		for _, r := range w.relays {
-			if err == nil && r.name == name {
+			if err == nil && r.name == name && !slices.Contains(not, r) {
 				return r, nil
 			}
 		}

@@ -20,9 +20,10 @@ type batch struct {
 	horizon  uint64
 	drawn    uint64
 	minNode  uint64 // the oldest version of a node that can read it
-	// clock is the server's clock at a moment before the snapshot was taken, and uptime
-	// the relay's own clock at that moment, since the run began.
+	// When the relay's own clock said uptime, since the run began, and before the snapshot was
+	// taken, the server's clock said clock at the least and clock+took at the most.
 	clock  time.Time
+	took   time.Duration // until the relay had the answer
 	uptime time.Duration
 	prints map[uint32]string // fingerprints of all captured tables, by oid; nil: not looked at
 	events []outbox.Event
@@ -39,6 +40,7 @@ func (b *batch) appendHead(to []byte) []byte {
 	to = binary.AppendUvarint(to, b.drawn)
 	to = binary.AppendUvarint(to, b.minNode)
 	to = binary.AppendVarint(to, b.clock.UnixMicro())
+	to = binary.AppendVarint(to, int64(b.took))
 	to = binary.AppendVarint(to, int64(b.uptime))
 	if b.prints == nil {
 		return append(to, 0)
@@ -155,7 +157,7 @@ func parseBatch(data []byte) (*batch, error) {
 	copy(b.history[:], r.bytes(16))
 	b.from, b.to = r.position(), r.position()
 	b.lastSeq, b.horizon, b.drawn, b.minNode = r.int(), r.uint(), r.uint(), r.uint()
-	b.clock, b.uptime = time.UnixMicro(r.int()), time.Duration(r.int())
+	b.clock, b.took, b.uptime = time.UnixMicro(r.int()), time.Duration(r.int()), time.Duration(r.int())
 	if r.byte() == 1 {
 		n := r.uint()
 		b.prints = make(map[uint32]string, min(n, 1024))

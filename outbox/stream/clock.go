@@ -1,17 +1,23 @@
 package stream
 
-import "time"
+import (
+	"math/rand/v2"
+	"time"
+)
 
 const (
-	// measureEvery is how long a measured pair of clocks is relied upon, measureSoon
-	// where the answer was slow in coming, which makes the pair worth little.
+	// measureEvery is how long a measured pair of clocks is relied upon, up to a quarter
+	// more or less.
 	measureEvery = 5 * time.Minute
-	measureSoon  = 5 * time.Second
-	slow         = 50 * time.Millisecond
-	// drift is how much faster the server's clock may run than ours, in parts of a million.
+	// slow is how long an answer may take for the pair to be a good one: by up to as much snapshots
+	// seem older than they are. After a slower one it is measured again after measureSoon, then twice that, and so
+	// on: from where Postgres is far away no answer is better.
+	slow        = 250 * time.Millisecond
+	measureSoon = 5 * time.Second
+	// drift is how much faster the server's clock may run than ours or the relay's, in parts of a million.
 	drift = 500
-	// step is by how much the server's clock may seem to differ from the relay's own
-	// between two batches before it is taken to have been set.
+	// step is by how much the server's clock may seem to differ from the relay's own,
+	// beyond what the relay's answers leave open, before it is taken to have been set.
 	step = 100 * time.Millisecond
 )
 
@@ -21,18 +27,24 @@ const (
 // that would lie in the future, and where the server's clock and the
 // relay's have not moved on alike.
 type clock struct {
-	t0, s, until time.Time // zero: not measured
-	b            time.Time
-	uptime       time.Duration
-	compared     bool
+	t0, s, until time.Time     // zero: not measured
+	soon         time.Duration // the pause after the last answer, if that was slow
+
+	// The server's clock lay between lo and hi when the relay's own said uptime.
+	lo, hi   time.Time
+	uptime   time.Duration
+	compared bool
 }
 
 // measured takes what a direct fetch has found.
 func (c *clock) measured(t0, s, now time.Time) {
-	*c = clock{t0: t0, s: s, until: now.Add(measureEvery)}
+	k, every := clock{t0: t0, s: s}, measureEvery
 	if now.Sub(t0) > slow {
-		c.until = now.Add(measureSoon)
+		k.soon = min(max(2*c.soon, measureSoon), measureEvery)
+		every = k.soon
 	}
+	k.until = now.Add(every*3/4 + rand.N(every/2)) // nodes that have measured at one instant must not do so for ever
+	*c = k
 }
 
 // ours is when b's snapshot was taken, at the earliest; not ok: measure again.
@@ -42,14 +54,35 @@ func (c *clock) ours(b *batch, now time.Time) (at time.Time, ok bool) {
 	}
 	d := b.clock.Sub(c.s)
 	at = c.t0.Add(d - d.Abs()*drift/1_000_000)
-	if at.After(now) {
+	if at.After(now) || !c.alike(b) {
 		return time.Time{}, false
 	}
+	return at, true
+}
+
+// alike reports whether the server's clock has moved on as the relay's has since the first batch
+// after the measurement. All batches narrow down how the two stand to each other: how long
+// one answer took says nothing of a clock.
+func (c *clock) alike(b *batch) bool {
+	lo, hi := b.clock, b.clock.Add(b.took)
 	if c.compared {
-		if off := b.clock.Sub(c.b) - (b.uptime - c.uptime); off > step || off < -step {
-			return time.Time{}, false
+		d := b.uptime - c.uptime
+		may := d.Abs() * drift / 1_000_000
+		wasLo, wasHi := c.lo.Add(d-may), c.hi.Add(d+may)
+		switch {
+		case lo.Sub(wasHi) > step || wasLo.Sub(hi) > step:
+			return false
+		case lo.After(wasHi) || wasLo.After(hi): // steps that are small do not add up
+			lo, hi = wasLo, wasHi
+		default:
+			if lo.Before(wasLo) {
+				lo = wasLo
+			}
+			if hi.After(wasHi) {
+				hi = wasHi
+			}
 		}
 	}
-	c.b, c.uptime, c.compared = b.clock, b.uptime, true
-	return at, true
+	c.lo, c.hi, c.uptime, c.compared = lo, hi, b.uptime, true
+	return true
 }

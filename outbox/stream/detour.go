@@ -13,7 +13,7 @@ import (
 type detour struct {
 	*outbox.Session
 	src   *source
-	feed  *feed // nil: the stream cannot be tried
+	feed  *feed
 	why   string
 	tried time.Time
 	p     prover
@@ -22,7 +22,7 @@ type detour struct {
 
 // Fetch implements replay.Session. Between two fetches it tries the stream.
 func (d *detour) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error {
-	if d.feed != nil && time.Since(d.tried) >= d.src.Return && !req.Now && req.Snapshot == "" && !req.From.IsZero() {
+	if d.due(&req, time.Since(d.tried)) {
 		d.tried = time.Now()
 		flows, err := d.flows(ctx)
 		if err != nil {
@@ -35,6 +35,15 @@ func (d *detour) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink
 	}
 	d.src.Counters.Asked.Add(1)
 	return d.Session.Fetch(ctx, req, sink)
+}
+
+// due reports whether it is time to try the stream, for so long after the last time. Whoever waits for
+// Postgres' answer is not held up, but where somebody always does.
+func (d *detour) due(req *outbox.Request, since time.Duration) bool {
+	if req.Snapshot != "" || req.From.IsZero() {
+		return false
+	}
+	return since >= d.src.Return && !req.Now || since >= 10*d.src.Return
 }
 
 // flows reports whether batches come of a run that is there: one after the other, since the
@@ -71,8 +80,6 @@ func (d *detour) WhyBell() string {
 
 // Close implements replay.Session.
 func (d *detour) Close() {
-	if d.feed != nil {
-		d.feed.close()
-	}
+	d.feed.close()
 	d.Session.Close()
 }

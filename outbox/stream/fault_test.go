@@ -7,10 +7,13 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	toxiproxy "github.com/Shopify/toxiproxy/v2"
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgxpool"
 	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/rs/zerolog"
@@ -237,7 +240,7 @@ func TestTheStreamIsDeleted(t *testing.T) {
 }
 
 // proxied puts a proxy in front of NATS for a relay.
-func (r *rig) proxied(t *testing.T) (*toxiproxy.Proxy, func(*stream.Config)) {
+func (r *rig) proxied(t *testing.T) (*toxiproxy.Proxy, func(*stream.RelayConfig)) {
 	t.Helper()
 	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.Nop())
 	proxy := toxiproxy.NewProxy(server, "nats", "127.0.0.1:0", strings.TrimPrefix(r.nats.URL(), "nats://"))
@@ -245,7 +248,7 @@ func (r *rig) proxied(t *testing.T) (*toxiproxy.Proxy, func(*stream.Config)) {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Stop)
-	return proxy, func(c *stream.Config) { c.URL = "nats://" + proxy.Listen }
+	return proxy, func(c *stream.RelayConfig) { c.URL = "nats://" + proxy.Listen }
 }
 
 // The stream has a batch and the relay does not know: it publishes it again in a larger one, or another relay
@@ -287,7 +290,7 @@ func TestTheAnswerToABatchIsLost(t *testing.T) {
 func TestALeaderWithoutNATSLetsAnotherLead(t *testing.T) {
 	r := newRig(t)
 	proxy, behind := r.proxied(t)
-	quick := func(c *stream.Config) { c.TakeOver = 100 * time.Millisecond }
+	quick := func(c *stream.RelayConfig) { c.TakeOver = 100 * time.Millisecond }
 	first := r.relay(t, quick, behind).leads(t)
 	second := r.relay(t, quick)
 	f := r.node(t).onStream(t)
@@ -307,11 +310,76 @@ func TestALeaderWithoutNATSLetsAnotherLead(t *testing.T) {
 	f.neverResynced(t)
 }
 
+// NATS' machine is gone without a word: connections seem to stand.
+func TestALeaderWhoseNATSIsSilentLetsAnotherLead(t *testing.T) {
+	r := newRig(t)
+	proxy, behind := r.proxied(t)
+	quick := func(c *stream.RelayConfig) { c.TakeOver = 100 * time.Millisecond }
+	r.relay(t, quick, behind).leads(t)
+	second := r.relay(t, quick)
+	for _, way := range []string{"upstream", "downstream"} {
+		if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(`{"name": "` + way + `", "type": "timeout", "stream": "` + way + `", "attributes": {"timeout": 0}}`)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	second.leads(t)
+}
+
+// One that waits for the lead bears what one that leads bears.
+func TestAStandbyThatHasNeverLedOutlivesAnOutageOfPostgres(t *testing.T) {
+	r := newRig(t)
+	quick := func(c *stream.RelayConfig) { c.TakeOver = 100 * time.Millisecond }
+	first := r.relay(t, quick).leads(t)
+	second := r.relay(t, quick, func(c *stream.RelayConfig) {
+		c.Pool = r.Pool(t, func(p *pgxpool.Config) { p.ConnConfig.RuntimeParams["application_name"] = "second" })
+	})
+	conn := r.Conn(t)
+	pid := func() (pid int) {
+		if err := conn.QueryRow(t.Context(), "select coalesce(max(pid), 0) from pg_stat_activity where application_name = 'second' and datname = current_database()").Scan(&pid); err != nil {
+			t.Fatal(err)
+		}
+		return pid
+	}
+	until(t, "it waits", func() bool { return pid() != 0 && strings.Contains(r.log.String(), "another relay leads") })
+	was := pid()
+	if _, err := conn.Exec(t.Context(), "select pg_terminate_backend($1)", was); err != nil {
+		t.Fatal(err)
+	}
+	until(t, "it is back", func() bool { now := pid(); return now != 0 && now != was })
+	first.kill()
+	second.leads(t)
+	if err := second.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "runs already") {
+		t.Errorf("run twice: %v", err)
+	}
+}
+
+// A node goes on with the connections that it has when another relay leads.
+func TestANodeIsHandedOverToTheNextRelay(t *testing.T) {
+	r := newRig(t)
+	first := r.relay(t).leads(t)
+	var made atomic.Int64
+	pool := r.Pool(t, func(p *pgxpool.Config) {
+		p.BeforeConnect = func(context.Context, *pgx.ConnConfig) error { made.Add(1); return nil }
+	})
+	f := r.nodeOf(t, pool, away(time.Hour), func(_ *lockstep.Config, s *stream.Source) { s.Idle = time.Hour }).onStream(t)
+	r.put(t, 1, "one")
+	f.has(t, 1, "one")
+	before, sessions := made.Load(), f.Status().Sessions
+	first.kill()
+	second := r.relay(t).leads(t)
+	until(t, "another session follows", func() bool { s := f.Status(); return s.Sessions > sessions && s.State == lockstep.Live })
+	r.same(t, f, "the end")
+	if n := made.Load() - before; n != 0 || second.Counters().Batches.Load() == 0 {
+		t.Errorf("%d more connections", n)
+	}
+	f.neverResynced(t)
+}
+
 func TestARelayIsKilledAndAnotherTakesOver(t *testing.T) {
 	for _, stage := range []string{"fetched", "published"} {
 		t.Run("when it has "+stage, func(t *testing.T) {
 			r := newRig(t)
-			cfg := stream.Config{Pool: r.pool, URL: r.nats.URL(), Logger: r.logger()}
+			cfg := stream.RelayConfig{Pool: r.pool, URL: r.nats.URL(), Logger: r.logger()}
 			first, err := stream.NewRelay(cfg)
 			if err != nil {
 				t.Fatal(err)
@@ -379,7 +447,7 @@ func TestANodeStartsWithoutTheStreamAndGoesOverToIt(t *testing.T) {
 // held is a relay whose work can be held up.
 func (r *rig) held(t *testing.T) (hold, release func()) {
 	t.Helper()
-	relay, err := stream.NewRelay(stream.Config{Pool: r.pool, URL: r.nats.URL(), Logger: r.logger()})
+	relay, err := stream.NewRelay(stream.RelayConfig{Pool: r.pool, URL: r.nats.URL(), Logger: r.logger()})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -445,7 +513,7 @@ func TestALargeTransactionComesInParts(t *testing.T) {
 
 func TestABatchAboveTheBoundIsReadFromPostgres(t *testing.T) {
 	r := newRig(t)
-	relay := r.relay(t, func(c *stream.Config) { c.MaxCut = 50_000 }).leads(t)
+	relay := r.relay(t, func(c *stream.RelayConfig) { c.MaxCut = 50_000 }).leads(t)
 	f := r.node(t).onStream(t)
 	r.Exec(t, "insert into a select i, repeat('x', 1000) from generate_series(1, 300) i")
 	r.same(t, f, "the end")
@@ -481,7 +549,7 @@ func TestASlowNodeForgetsAndAsks(t *testing.T) {
 
 func TestWhatTheStreamCannotCarryIsReadFromPostgres(t *testing.T) {
 	r := newRig(t)
-	r.relay(t, func(c *stream.Config) { c.CatalogueEvery = 200 * time.Millisecond }).leads(t)
+	r.relay(t, func(c *stream.RelayConfig) { c.CatalogueEvery = 200 * time.Millisecond }).leads(t)
 	f := r.node(t).onStream(t)
 	r.put(t, 1, "one")
 	f.has(t, 1, "one")
@@ -506,7 +574,7 @@ func TestSubjectPermissionsAreEnough(t *testing.T) {
 			}},
 		}
 	})
-	r.relay(t, func(c *stream.Config) { c.Options = []nats.Option{nats.UserInfo("relay", "a")} }).leads(t)
+	r.relay(t, func(c *stream.RelayConfig) { c.Options = []nats.Option{nats.UserInfo("relay", "a")} }).leads(t)
 	f := r.node(t, func(_ *lockstep.Config, s *stream.Source) { s.Options = []nats.Option{nats.UserInfo("node", "b")} }).onStream(t)
 	r.same(t, f, "over the stream")
 	refused := make(chan error, 10)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -16,49 +17,49 @@ import (
 
 const (
 	// silence is how long nothing may come before the consumer is made anew: one of a
-	// stream that was made anew may wait for numbers that are far off.
-	silence = 2 * time.Second
+	// stream that was made anew may wait for numbers that are far off. It doubles, twice, while
+	// nothing new comes: the consumer that was is left to the server, which keeps it until nobody has asked for
+	// forgotten.
+	silence   = 2 * time.Second
+	forgotten = 10 * time.Second
 	// askWithin bounds each question to JetStream.
 	askWithin = 2 * time.Second
 )
 
-// feed is a connection to NATS and what has come over it. It belongs to one session.
+// feed is a connection to NATS and what has come over it. It belongs to one session at a time.
 type feed struct {
 	cfg    Source
-	nc     *nats.Conn
 	rings  chan struct{}
 	cancel context.CancelFunc
 	done   chan struct{}
-	next   uint64 // number, in the stream, of the message after the last one; 0: not known. The goroutine's own
+
+	// The goroutine's own:
+	nc    *nats.Conn
+	last  uint64 // number, in the stream, of the last message that came; 0: none has
+	next  uint64 // number of the first that is wanted; 0: the last one of the stream
+	moved bool   // a message has come that had not come before, since the last pause
+	quiet int    // silences one after the other
+	wait  time.Duration
 
 	mu    sync.Mutex
 	queue [][]byte
 	bytes int
-	lost  bool      // the queue was full: what came is gone
-	came  uint64    // messages so far
-	at    time.Time // of the last one
-	err   error     // why nothing comes, as far as is known
+	lost  bool  // the queue was full: what came is gone
+	err   error // why nothing comes, as far as is known
 }
 
-// newFeed begins to connect, and goes on trying until it is closed.
-func newFeed(cfg Source) (*feed, error) {
-	nc, err := nats.Connect(cfg.URL, append([]nats.Option{
-		nats.Name("lockstep node"), nats.Timeout(askWithin), nats.RetryOnFailedConnect(true), nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
-	}, cfg.Options...)...)
-	if err != nil {
-		return nil, fmt.Errorf("stream: connect to NATS: %w", err)
-	}
+// newFeed begins to connect, and goes on trying until it is closed. It does not wait.
+func newFeed(cfg Source) *feed {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &feed{cfg: cfg, nc: nc, rings: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	f := &feed{cfg: cfg, rings: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
 	go f.run(ctx)
-	return f, nil
+	return f
 }
 
+// close ends the connection, and waits until nothing runs any more.
 func (f *feed) close() {
 	f.cancel()
 	<-f.done
-	closeNATS(f.nc)
 }
 
 // closeNATS closes the connection and waits until its goroutines have ended.
@@ -75,21 +76,57 @@ func closeNATS(nc *nats.Conn) {
 	}
 }
 
+// connect connects, or begins to: the library goes on trying, but not before it has tried all servers once.
+func (f *feed) connect(ctx context.Context) error {
+	nc, err := nats.Connect(f.cfg.URL, slices.Concat(connection("lockstep node"), []nats.Option{nats.RetryOnFailedConnect(true)},
+		f.cfg.Options, []nats.Option{ending(ctx)})...)
+	if err != nil {
+		return fmt.Errorf("stream: connect to NATS: %w", err)
+	}
+	f.nc = nc
+	return nil
+}
+
 func (f *feed) run(ctx context.Context) {
 	defer close(f.done)
-	for wait := soon; ctx.Err() == nil; wait = min(2*wait, 5*time.Second) {
-		came := f.count()
+	for ctx.Err() == nil {
 		err := f.consume(ctx)
-		if f.count() > came || errors.Is(err, errNotConnected) { // the library sees to the connection, at its own pace
-			wait = soon
-		}
 		f.fails(err)
-		pause.For(ctx, wait/2+rand.N(wait/2))
+		pause.For(ctx, f.pause(err))
+	}
+	if f.nc != nil {
+		closeNATS(f.nc)
 	}
 }
 
-// soon is how long it takes at the least to try again.
-const soon = 100 * time.Millisecond
+// The pause before messages are asked for again, which doubles while that is refused.
+const (
+	soon   = 100 * time.Millisecond
+	seldom = 5 * time.Second
+)
+
+// pause draws how long to wait before messages are asked for again.
+func (f *feed) pause(err error) time.Duration {
+	f.wait = min(max(2*f.wait, soon), seldom)
+	if f.moved || errors.Is(err, errNotConnected) || errors.Is(err, errSilent) { // the library sees to the connection, at its own pace
+		f.wait = soon
+	}
+	f.moved = false
+	return f.wait/2 + rand.N(f.wait/2)
+}
+
+// came notes that a message of that number in the stream has come. The last one of a stream comes again whenever it is asked for.
+func (f *feed) came(number uint64) {
+	if number != f.last {
+		f.moved, f.quiet = true, 0
+	}
+	f.last, f.next = number, number+1
+}
+
+// patience is how long the consumer is kept without a message.
+func (f *feed) patience() time.Duration { return silence << min(f.quiet, 2) }
+
+var errSilent = errors.New("nothing comes")
 
 var errNotConnected = errors.New("NATS is away")
 
@@ -97,6 +134,11 @@ var errNotConnected = errors.New("NATS is away")
 // none came for long, with the last one of the stream. The consumer is a plain one: an ordered one of the library's
 // makes itself anew for as long as the stream is not there, whatever its caller's context says.
 func (f *feed) consume(ctx context.Context) error {
+	if f.nc == nil {
+		if err := f.connect(ctx); err != nil {
+			return err
+		}
+	}
 	if !f.nc.IsConnected() {
 		if err := f.nc.LastError(); err != nil {
 			return fmt.Errorf("%w: %w", errNotConnected, err)
@@ -109,18 +151,19 @@ func (f *feed) consume(ctx context.Context) error {
 	}
 	defer it.Stop()
 	for {
-		waiting, cancel := context.WithTimeout(ctx, silence)
+		waiting, cancel := context.WithTimeout(ctx, f.patience())
 		msg, err := it.Next(jetstream.NextContext(waiting))
 		cancel()
 		switch {
 		case err == nil:
 			if at, err := msg.Metadata(); err == nil {
-				f.next = at.Sequence.Stream + 1
+				f.came(at.Sequence.Stream)
 			}
 			f.add(msg.Data())
 		case errors.Is(err, context.DeadlineExceeded):
-			f.next = 0
-			return fmt.Errorf("nothing has come over stream %s for %s", f.cfg.Stream, silence)
+			err = fmt.Errorf("%w over stream %s for %s", errSilent, f.cfg.Stream, f.patience())
+			f.next, f.quiet = 0, f.quiet+1
+			return err
 		default:
 			return f.refused(err)
 		}
@@ -143,7 +186,7 @@ func (f *feed) consumer(ctx context.Context) (jetstream.MessagesContext, error) 
 	}
 	cfg := jetstream.ConsumerConfig{
 		FilterSubject: f.cfg.subject(), DeliverPolicy: jetstream.DeliverLastPolicy, AckPolicy: jetstream.AckNonePolicy,
-		InactiveThreshold: time.Minute, MemoryStorage: true, Replicas: 1,
+		InactiveThreshold: forgotten, MemoryStorage: true, Replicas: 1,
 	}
 	if f.next != 0 {
 		cfg.DeliverPolicy, cfg.OptStartSeq = jetstream.DeliverByStartSequencePolicy, f.next
@@ -165,7 +208,7 @@ func (f *feed) add(message []byte) {
 		f.queue, f.bytes, f.lost = nil, 0, true
 	}
 	f.queue, f.bytes = append(f.queue, message), f.bytes+len(message)
-	f.came, f.at, f.err = f.came+1, time.Now(), nil
+	f.err = nil
 	f.mu.Unlock()
 	f.ring()
 }
@@ -184,12 +227,6 @@ func (f *feed) take() (messages [][]byte, lost bool) {
 	messages, lost = f.queue, f.lost
 	f.queue, f.bytes, f.lost = nil, 0, false
 	return messages, lost
-}
-
-func (f *feed) count() uint64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.came
 }
 
 func (f *feed) fails(err error) {

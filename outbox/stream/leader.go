@@ -17,14 +17,19 @@ const (
 	fetchWithin = 30 * time.Second
 	// maxRate bounds the fetches in a second that rings and looks cause.
 	maxRate = 250
-	// resignAfter is for how many times Config.TakeOver a relay without NATS keeps the lead. A server
+	// resignAfter is for how many times RelayConfig.TakeOver a relay without NATS keeps the lead. A server
 	// that is started again takes less, and nobody has to ask Postgres after that.
 	resignAfter = 10
+	// hung is for how long a relay that asks Postgres nothing keeps the lead: longer than a batch may
+	// take to be published.
+	hung = 15 * time.Second
+	// partAgain is how often a batch may get through in part before it is left to Postgres.
+	partAgain = 2
 )
 
 var (
 	errBellLost = errors.New("stream: the bell's connection has ended")
-	errNoNATS   = errors.New("stream: NATS is away: the lead is left to a relay that reaches it")
+	errNoNATS   = errors.New("stream: the lead is left to a relay that reaches NATS")
 )
 
 // leader is a relay while it leads: one run. It belongs to one goroutine.
@@ -44,7 +49,8 @@ type leader struct {
 	look      time.Duration
 	pace      pause.Pace
 	failed    time.Duration // the pause after a batch that could not be published
-	failing   time.Time     // since when none could be
+	failing   time.Time     // since when nothing got through
+	inPart    int           // batches that got through in part since the last that did as a whole
 }
 
 func newLeader(r *Relay, s *outbox.Session, run outbox.Run) *leader {
@@ -151,9 +157,10 @@ func (l *leader) publish(ctx context.Context, c *collector, catalogue, news bool
 	if !first && c.events == 0 && !news && !catalogue && c.header.Drawn == 0 && now.Sub(l.published) < l.r.cfg.Beat*9/10 {
 		return nil
 	}
-	if c.over {
+	if c.over || l.inPart >= partAgain {
 		l.r.stats.TooLarge.Add(1)
-		l.r.cfg.Logger.Warn("a batch is too large to be published: nodes read it from Postgres", "events", c.events, "limit", l.r.cfg.MaxCut)
+		l.r.cfg.Logger.Warn("a batch is too large to be published: nodes read it from Postgres", "events", c.events, "limit", l.r.cfg.MaxCut, "begun in vain", l.inPart)
+		l.inPart = 0
 		l.from, c.w.buf = c.header.Snapshot, nil // the gap is seen by all
 	}
 	b := c.batch(l.s.Identity(), l.from)
@@ -164,14 +171,14 @@ func (l *leader) publish(ctx context.Context, c *collector, catalogue, news bool
 		}
 	}
 	l.number++
-	err := l.r.out.publish(ctx, l.run, l.number, append(b.appendHead(nil), c.w.buf...))
+	sent, err := l.r.out.publish(ctx, l.run, l.number, append(b.appendHead(nil), c.w.buf...))
 	if err != nil {
-		return l.unsent(ctx, err)
+		return l.unsent(ctx, now, sent, err)
 	}
 	if l.failed > 0 {
 		l.r.cfg.Logger.Info("the stream takes batches again")
 	}
-	l.failed, l.from, l.published = 0, b.to, now
+	l.failed, l.inPart, l.from, l.published = 0, 0, b.to, now
 	if catalogue {
 		l.looked = now
 	}
@@ -181,18 +188,23 @@ func (l *leader) publish(ctx context.Context, c *collector, catalogue, news bool
 	return nil
 }
 
-// unsent keeps the relay's place: the next batch begins where this one did. A relay that has no
-// connection to NATS for long gives up the lead.
-func (l *leader) unsent(ctx context.Context, err error) error {
+// unsent keeps the relay's place: the next batch begins where this one did, which was begun at a time and of
+// which some messages got through. A relay of which none does for long gives up the lead, whatever its
+// connection seems to be: NATS may be there and take nothing from it.
+func (l *leader) unsent(ctx context.Context, began time.Time, sent int, err error) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
 	l.r.stats.Unsent.Add(1)
 	if l.failed == 0 {
-		l.failing = time.Now()
+		l.failing = began
 		l.r.cfg.Logger.Warn("a batch could not be published", "error", err)
 	}
-	if time.Since(l.failing) > resignAfter*l.r.cfg.TakeOver && !l.r.out.nc.IsConnected() {
+	switch {
+	case sent > 0:
+		l.failing = time.Now()
+		l.inPart++
+	case time.Since(l.failing) > resignAfter*l.r.cfg.TakeOver:
 		return fmt.Errorf("%w: %w", errNoNATS, err)
 	}
 	l.failed = min(max(2*l.failed, l.r.cfg.Beat), 2*time.Second)
@@ -211,7 +223,8 @@ type collector struct {
 	start   time.Time
 	account *account
 	header  outbox.Header
-	clock   time.Time // the server's, at a moment before the snapshot
+	clock   time.Time // with took and uptime, as in the batch
+	took    time.Duration
 	uptime  time.Duration
 	w       eventWriter
 	events  int
@@ -222,8 +235,8 @@ type collector struct {
 func (c *collector) Begin(h *outbox.Header) error {
 	c.header = *h
 	// The server's clock was read after the snapshot was taken, and before now.
-	c.clock = h.Clock.Add(-time.Since(h.Began))
-	c.uptime = h.Began.Sub(c.start)
+	c.took = time.Since(h.Began)
+	c.clock, c.uptime = h.Clock.Add(-c.took), h.Began.Sub(c.start)
 	return nil
 }
 
@@ -256,7 +269,7 @@ func (c *collector) batch(identity string, from outbox.Position) *batch {
 	h := &c.header
 	return &batch{
 		identity: identity, history: h.History, from: from, to: h.Snapshot, lastSeq: h.LastSeq, horizon: h.Horizon, drawn: h.Drawn, minNode: uint64(h.MinNode),
-		clock: c.clock, uptime: c.uptime,
+		clock: c.clock, took: c.took, uptime: c.uptime,
 	}
 }
 

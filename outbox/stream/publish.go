@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -15,19 +16,17 @@ import (
 
 // publisher is a relay's connection to NATS.
 type publisher struct {
-	cfg   Config
+	cfg   RelayConfig
 	nc    *nats.Conn
 	js    jetstream.JetStream
 	stats *RelayCounters
 }
 
 // newPublisher connects, and sees to the stream.
-func newPublisher(ctx context.Context, cfg Config, stats *RelayCounters) (*publisher, error) {
-	nc, err := nats.Connect(cfg.URL, append([]nats.Option{
-		nats.Name("lockstep relay"), nats.Timeout(askWithin), nats.MaxReconnects(-1),
-		nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(100*time.Millisecond, 100*time.Millisecond),
+func newPublisher(ctx context.Context, cfg RelayConfig, stats *RelayCounters) (*publisher, error) {
+	nc, err := nats.Connect(cfg.URL, slices.Concat(connection("lockstep relay"), []nats.Option{
 		nats.ReconnectBufSize(-1), // what cannot be sent now is fetched again
-	}, cfg.Options...)...)
+	}, cfg.Options)...)
 	if err != nil {
 		return nil, fmt.Errorf("stream: connect to NATS: %w", err)
 	}
@@ -67,29 +66,32 @@ func (p *publisher) ensure(ctx context.Context) error {
 	return fmt.Errorf("stream: make stream %s: %w", p.cfg.Stream, err)
 }
 
+// sendWithin bounds how long a batch of many messages may take.
+const sendWithin = 10 * time.Second
+
 // publish sends a batch in as many messages as the server's limit makes it, and waits until
-// the stream has them. A message id makes sure that one that was sent again is kept once.
-func (p *publisher) publish(ctx context.Context, run outbox.Run, number uint64, batch []byte) error {
+// the stream has them: sent counts those that it has. A message id makes sure that one that was sent again is kept once.
+func (p *publisher) publish(ctx context.Context, run outbox.Run, number uint64, batch []byte) (sent int, err error) {
 	const headers = 256 // of NATS' own, and the message id
 	messages, err := split(run.Key, run.ID, number, batch, int(p.nc.MaxPayload())-headers)
 	if err != nil {
-		return err
+		return 0, err
 	}
-	sending, cancel := context.WithTimeout(ctx, askWithin+time.Duration(len(messages))*100*time.Millisecond)
+	sending, cancel := context.WithTimeout(ctx, min(askWithin+time.Duration(len(messages))*100*time.Millisecond, sendWithin))
 	defer cancel()
 	id := strconv.FormatUint(uint64(run.ID), 16) + "-" + strconv.FormatUint(number, 10)
 	for i, m := range messages {
 		_, err = p.js.Publish(sending, subject(p.cfg.Stream), m, jetstream.WithMsgID(id+"-"+strconv.Itoa(i)))
 		if errors.Is(err, jetstream.ErrNoStreamResponse) || errors.Is(err, nats.ErrNoResponders) { // its disk was lost
-			if err = p.ensure(ctx); err == nil {
+			if err = p.ensure(sending); err == nil {
 				_, err = p.js.Publish(sending, subject(p.cfg.Stream), m, jetstream.WithMsgID(id+"-"+strconv.Itoa(i)))
 			}
 		}
 		if err != nil {
-			return fmt.Errorf("stream: publish: %w", err)
+			return i, fmt.Errorf("stream: publish: message %d of %d: %w", i+1, len(messages), err)
 		}
 		p.stats.Messages.Add(1)
 		p.stats.Bytes.Add(uint64(len(m)))
 	}
-	return nil
+	return len(messages), nil
 }

@@ -3,6 +3,8 @@ package stream
 import (
 	"context"
 	"fmt"
+	"math/bits"
+	"math/rand/v2"
 	"time"
 
 	"github.com/pglockstep/lockstep/outbox"
@@ -20,41 +22,91 @@ func (s *session) receive(ctx context.Context, now time.Time) error {
 	for _, m := range messages {
 		s.message(m, now)
 	}
-	if s.other != nil {
+	if s.changes(now) {
 		if err := s.change(ctx); err != nil {
 			return err
 		}
 	}
-	if quiet := now.Sub(s.heard); quiet > s.patience {
-		s.src.away = fmt.Sprintf("no batch for %s: %s", quiet.Round(100*time.Millisecond), s.feed.why())
+	if silent := now.Sub(s.heard); silent > s.patience {
+		s.src.away = fmt.Sprintf("no batch for %s: %s", silent.Round(100*time.Millisecond), s.feed.why())
 		s.src.Counters.Away.Add(1)
 		return fmt.Errorf("stream: %w: %s", outbox.ErrMoved, s.src.away)
 	}
 	return nil
 }
 
+const (
+	// quiet is for how long nothing may be heard of a run before another one, of which messages come,
+	// is asked for: about two beats of a relay.
+	quiet = 500 * time.Millisecond
+	// changeWithin is the time within which a node asks, when it is drawn: all see the other run at one instant.
+	changeWithin = time.Second
+)
+
+// changes reports whether it is time to ask for the other run of which messages have come. While
+// ours is heard it is not worth it: anybody who may publish can make messages of a run.
+func (s *session) changes(now time.Time) bool {
+	switch {
+	case s.other == nil || now.Sub(s.heard) < quiet:
+		return false
+	case s.changeAt.IsZero():
+		s.changeAt = now.Add(rand.N(changeWithin))
+	}
+	return !now.Before(s.changeAt)
+}
+
+// heardOurs notes that our run is there: messages of others that came before are not of its successor.
+func (s *session) heardOurs(now time.Time) {
+	s.heard = now
+	if s.other != nil {
+		s.passOver()
+	}
+}
+
+// passOver gives the other run up.
+func (s *session) passOver() {
+	was := s.src.Counters.Foreign.Add(s.others) - s.others
+	if n := was + s.others; bits.Len64(was) != bits.Len64(n) { // at the 1st, 2nd, 4th ...
+		s.src.Logger.Warn("messages of another run were dropped: does another schema or database publish there?",
+			"subject", s.src.subject(), "dropped", n)
+	}
+	s.other, s.others, s.changeAt = nil, 0, time.Time{}
+}
+
 // change ends the session if another run, of which messages have come, is there.
 // Its lock is on one server with ours or ours is over: either way its batches are not to
-// be put together with ours, and the next session begins with the anchors.
+// be put together with ours, and the next session begins with the anchors. It goes on with the
+// connections that there are.
 func (s *session) change(ctx context.Context) error {
-	other, now := *s.other, time.Now()
-	s.other = nil
-	if now.Sub(s.proved) < proveAgain { // a forger must not make nodes ask
-		s.src.Counters.Foreign.Add(1)
+	other := *s.other
+	if time.Since(s.proved) < proveAgain { // a forger must not make nodes ask
 		return nil
 	}
-	s.proved = now
-	if err := s.connect(ctx); err != nil {
-		return err
+	s.proved, s.used = time.Now(), time.Now()
+	direct := s.direct
+	if !s.open {
+		var err error
+		if direct, err = s.src.direct.OpenSilent(ctx); err != nil {
+			return err
+		}
 	}
-	run, err := s.others.prove(ctx, s.direct, other)
+	run, err := s.prover.prove(ctx, direct, other)
 	switch {
 	case err != nil:
-		return err
 	case run != nil:
+		s.src.handed, s.open, s.left = &handed{direct, s.feed, *run}, false, true
 		return fmt.Errorf("stream: %w: another relay leads", outbox.ErrMoved)
+	case !s.open:
+		s.passOver()
+		return s.take(ctx, direct)
 	}
-	return nil
+	if !s.open {
+		direct.Close()
+	}
+	if err == nil {
+		s.passOver()
+	}
+	return err
 }
 
 // message takes one message.
@@ -66,11 +118,15 @@ func (s *session) message(m []byte, now time.Time) {
 		return
 	case p.run != s.run.ID:
 		s.other = &p
+		s.others++
 		return
 	}
 	if err := p.verify(s.run.Key); err != nil {
 		s.forged(err)
 		return
+	}
+	if p.number > s.newest && s.join.wants(p) { // a batch is on its way
+		s.heardOurs(now)
 	}
 	data, lost := s.join.add(p)
 	if lost {
@@ -80,8 +136,11 @@ func (s *session) message(m []byte, now time.Time) {
 		return
 	}
 	b, err := parseBatch(data)
-	if err != nil || b.identity != s.identity {
-		s.src.Logger.Warn("a batch cannot be read, asking Postgres", "error", err, "of", b)
+	if err == nil && b.identity != s.identity {
+		err = fmt.Errorf("it is of %s, this is %s", b.identity, s.identity)
+	}
+	if err != nil {
+		s.src.Logger.Warn("a batch cannot be read, asking Postgres", "error", err)
 		s.missed()
 		return
 	}
@@ -107,7 +166,7 @@ func (s *session) place(b *batch, size int, now time.Time) {
 	if b.number > s.newest { // one that comes again is no sign of a relay
 		s.newest = b.number
 		if !ok || now.Sub(began) < s.src.Away { // nor is one that hangs
-			s.heard = now
+			s.heardOurs(now)
 		}
 	}
 	switch {

@@ -17,9 +17,9 @@ import (
 	"github.com/pglockstep/lockstep/outbox"
 )
 
-// Config is what a relay follows, and where it publishes. The zero value of every
+// RelayConfig is what a relay follows, and where it publishes. The zero value of every
 // field but Pool and URL means its default.
-type Config struct {
+type RelayConfig struct {
 	// Pool gives the way to connect to Postgres. A relay has a connection of its own, and
 	// one for its bell. A pooler in transaction mode is refused.
 	Pool *pgxpool.Pool
@@ -46,7 +46,8 @@ type Config struct {
 	// CatalogueEvery is the time between two looks at the catalogue. Default 3 s.
 	CatalogueEvery time.Duration
 	// TakeOver is how often a relay that does not lead tries to, give or take: half of it at the
-	// least, drawn each time. Default 500 ms.
+	// least, drawn each time. One that leads gives the lead up after 10 times as long without
+	// NATS. Default 500 ms.
 	TakeOver time.Duration
 	// MaxCut is the largest batch, in bytes, that is published; nodes read a larger one
 	// from Postgres. Default 64 MiB.
@@ -55,7 +56,7 @@ type Config struct {
 	Logger *slog.Logger
 }
 
-func (c Config) withDefaults() Config {
+func (c RelayConfig) withDefaults() RelayConfig {
 	c.Schema = cmp.Or(c.Schema, "lockstep")
 	c.Stream = cmp.Or(c.Stream, defaultStream)
 	c.Retention = cmp.Or(c.Retention, 24*time.Hour)
@@ -72,20 +73,20 @@ func (c Config) withDefaults() Config {
 }
 
 // check says what is wrong with the configuration.
-func (c Config) check() error {
+func (c RelayConfig) check() error {
 	var bad []error
 	if c.Pool == nil {
-		bad = append(bad, errors.New("stream: Config.Pool is nil"))
+		bad = append(bad, errors.New("stream: RelayConfig.Pool is nil"))
 	}
 	if c.URL == "" {
-		bad = append(bad, errors.New("stream: Config.URL is empty"))
+		bad = append(bad, errors.New("stream: RelayConfig.URL is empty"))
 	}
 	for name, v := range map[string]int64{
 		"Retention": int64(c.Retention), "MaxBytes": c.MaxBytes, "Replicas": int64(c.Replicas), "Beat": int64(c.Beat),
 		"CatalogueEvery": int64(c.CatalogueEvery), "TakeOver": int64(c.TakeOver), "MaxCut": int64(c.MaxCut),
 	} {
 		if v < 0 {
-			bad = append(bad, fmt.Errorf("stream: Config.%s is %d, which is negative", name, v))
+			bad = append(bad, fmt.Errorf("stream: RelayConfig.%s is %d, which is negative", name, v))
 		}
 	}
 	return errors.Join(bad...)
@@ -94,9 +95,10 @@ func (c Config) check() error {
 // Relay publishes the log of one schema. Its methods may be called by any number of
 // goroutines.
 type Relay struct {
-	cfg   Config
+	cfg   RelayConfig
 	src   *outbox.Source
-	out   *publisher
+	runs  atomic.Bool        // Run has been called and has not returned
+	out   *publisher         // of Run
 	hook  func(stage string) // of tests: "fetched", "published"
 	stats RelayCounters
 }
@@ -110,11 +112,11 @@ type RelayCounters struct {
 	Bytes    atomic.Uint64
 	Events   atomic.Uint64
 	Unsent   atomic.Uint64 // batches that could not be published
-	TooLarge atomic.Uint64 // batches above Config.MaxCut, left to Postgres
+	TooLarge atomic.Uint64 // batches left to Postgres: above RelayConfig.MaxCut, or more than NATS takes in seconds
 }
 
 // NewRelay checks the configuration; it does not connect.
-func NewRelay(cfg Config) (*Relay, error) {
+func NewRelay(cfg RelayConfig) (*Relay, error) {
 	if err := cfg.check(); err != nil {
 		return nil, err
 	}
@@ -129,9 +131,13 @@ func NewRelay(cfg Config) (*Relay, error) {
 // Counters are those of the relay, which goes on counting.
 func (r *Relay) Counters() *RelayCounters { return &r.stats }
 
-// Run publishes until ctx ends, and then returns nil. The first failure to reach NATS
-// or Postgres is returned; later ones are met by trying again.
+// Run publishes, or waits for the lead, until ctx ends, and then returns nil. The first failure to reach NATS
+// or Postgres, or to be let lead there, is returned; later ones are met by trying again. A relay runs once at a time.
 func (r *Relay) Run(ctx context.Context) error {
+	if r.runs.Swap(true) {
+		return errors.New("stream: the relay runs already: make another one")
+	}
+	defer r.runs.Store(false)
 	out, err := newPublisher(ctx, r.cfg, &r.stats)
 	if err != nil {
 		return err
@@ -145,8 +151,10 @@ func (r *Relay) Run(ctx context.Context) error {
 		switch {
 		case ctx.Err() != nil:
 			return nil
-		case first && r.stats.Runs.Load() == 0:
+		case first && (!reached || errors.Is(err, outbox.ErrRun)):
 			return err
+		case errors.Is(err, errNoNATS) && out.nc.IsConnected(): // another server of NATS may do better by another relay
+			wait = 2 * resignAfter * r.cfg.TakeOver
 		case reached:
 			wait = r.cfg.TakeOver
 		}
@@ -159,14 +167,19 @@ func (r *Relay) Run(ctx context.Context) error {
 }
 
 // session is one life of the connection to Postgres: it waits for the lead, then leads. It reports whether
-// there was one.
+// there was one that can lead.
 func (r *Relay) session(ctx context.Context) (reached bool, err error) {
+	for !r.out.nc.IsConnected() { // who cannot publish leaves the lead to others
+		if !pause.For(ctx, standby(r.cfg.TakeOver)) {
+			return false, context.Cause(ctx)
+		}
+	}
 	s, err := r.src.OpenSilent(ctx)
 	if err != nil {
 		return false, err
 	}
 	defer s.Close()
-	if err := s.Watch(ctx); err != nil {
+	if err := s.Watch(ctx, max(hung, 4*r.cfg.Beat, 4*r.cfg.TakeOver)); err != nil {
 		return false, err
 	}
 	run, err := r.lead(ctx, s)
@@ -190,11 +203,8 @@ func standby(takeOver time.Duration) time.Duration { return takeOver/2 + rand.N(
 func (r *Relay) lead(ctx context.Context, s *outbox.Session) (outbox.Run, error) {
 	said := false
 	for {
-		if !r.out.nc.IsConnected() { // who cannot publish leaves the lead to others
-			if !pause.For(ctx, standby(r.cfg.TakeOver)) {
-				return outbox.Run{}, context.Cause(ctx)
-			}
-			continue
+		if !r.out.nc.IsConnected() {
+			return outbox.Run{}, errNotConnected
 		}
 		asking, cancel := context.WithTimeout(ctx, 5*time.Second)
 		run, err := s.Lead(asking)
@@ -203,7 +213,7 @@ func (r *Relay) lead(ctx context.Context, s *outbox.Session) (outbox.Run, error)
 			return run, err
 		}
 		if !said {
-			r.cfg.Logger.Info("another relay leads: waiting to take over", "stream", r.cfg.Stream)
+			r.cfg.Logger.Info("another relay leads: waiting to take over", "stream", r.cfg.Stream, "holder", s.Leader(ctx))
 			said = true
 		}
 		if !pause.For(ctx, standby(r.cfg.TakeOver)) {

@@ -86,9 +86,9 @@ type running struct {
 }
 
 // relay starts a relay that ends with the test, or when it is killed.
-func (r *rig) relay(t *testing.T, change ...func(*stream.Config)) *running {
+func (r *rig) relay(t *testing.T, change ...func(*stream.RelayConfig)) *running {
 	t.Helper()
-	cfg := stream.Config{Pool: r.pool, URL: r.nats.URL(), Logger: r.logger().With("relay", len(change))}
+	cfg := stream.RelayConfig{Pool: r.pool, URL: r.nats.URL(), Logger: r.logger().With("relay", len(change))}
 	for _, f := range change {
 		f(&cfg)
 	}
@@ -131,6 +131,11 @@ type follower struct {
 
 func (r *rig) node(t *testing.T, change ...func(*lockstep.Config, *stream.Source)) *follower {
 	t.Helper()
+	return r.nodeOf(t, r.pool, change...)
+}
+
+func (r *rig) nodeOf(t *testing.T, pool *pgxpool.Pool, change ...func(*lockstep.Config, *stream.Source)) *follower {
+	t.Helper()
 	f := &follower{table: lockstep.NewTable("public.a", func(i item) int { return i.ID }), n: new(stream.Counters)}
 	src := stream.Source{URL: r.nats.URL(), Counters: f.n}
 	cfg := lockstep.Config{Name: t.Name(), Register: -1, Retention: -1, Logger: r.logger()}
@@ -141,7 +146,7 @@ func (r *rig) node(t *testing.T, change ...func(*lockstep.Config, *stream.Source
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
 	defer cancel()
 	var err error
-	if f.Node, err = lockstep.Start(ctx, r.pool, cfg, f.table); err != nil {
+	if f.Node, err = lockstep.Start(ctx, pool, cfg, f.table); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {

@@ -37,7 +37,7 @@ type session struct {
 	used   time.Time // when the connection last was
 
 	join     joiner
-	others   prover
+	prover   prover
 	covered  outbox.Position // zero: nothing was fetched yet
 	ahead    outbox.Position // where pending leads: covered, if there is none
 	pending  []outbox.Event
@@ -53,15 +53,18 @@ type session struct {
 	prints   map[uint32]string
 	printed  time.Time // when prints last came
 	drawing  time.Time // since when a transaction id is asked for in vain
-	other    *part     // of another run
+	other    *part     // the last one of another run
+	others   uint64    // messages of other runs that came since ours was heard
+	changeAt time.Time // when the other run is asked for; zero: not drawn
 	proved   time.Time // when one was last asked for
+	left     bool      // feed and direct are the next session's
 }
 
 func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
 	now := time.Now()
 	return &session{
 		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, patience: src.patience(),
-		join: joiner{max: src.MaxCut}, others: prover{counters: src.Counters},
+		join: joiner{max: src.MaxCut}, prover: prover{counters: src.Counters},
 	}
 }
 
@@ -98,7 +101,9 @@ func (s *session) Beat(ctx context.Context) (time.Time, error) {
 
 // Close implements replay.Session.
 func (s *session) Close() {
-	s.feed.close()
+	if !s.left {
+		s.feed.close()
+	}
 	s.disconnect()
 }
 
@@ -109,7 +114,7 @@ func (s *session) disconnect() {
 	}
 }
 
-// connect makes the connection to Postgres anew if it was closed (invariant 2).
+// connect makes the connection to Postgres anew if it was closed.
 func (s *session) connect(ctx context.Context) error {
 	s.used = time.Now()
 	if s.open {
@@ -119,6 +124,11 @@ func (s *session) connect(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	return s.take(ctx, direct)
+}
+
+// take makes a connection the session's (invariant 2), or closes it.
+func (s *session) take(ctx context.Context, direct *outbox.Session) error {
 	key, err := direct.Prove(ctx, s.run.ID)
 	if err == nil && (!bytes.Equal(key, s.run.Key) || direct.Identity() != s.identity) {
 		err = outbox.ErrRun

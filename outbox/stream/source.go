@@ -101,7 +101,26 @@ func (s Source) Over(direct *outbox.Source, log *slog.Logger) (replay.Source, er
 type source struct {
 	Source
 	direct *outbox.Source
-	away   string // why the next session follows Postgres; "": it tries the stream
+	away   string  // why the next session follows Postgres; "": it tries the stream
+	handed *handed // what the next session goes on with; nil: nothing
+}
+
+// handed is what a session leaves to the next: a connection to Postgres that has seen the run, and
+// what comes over NATS.
+type handed struct {
+	direct *outbox.Session
+	feed   *feed
+	run    outbox.Run
+}
+
+// Close implements io.Closer: there is no next session.
+func (s *source) Close() error {
+	if h := s.handed; h != nil {
+		s.handed = nil
+		h.feed.close()
+		h.direct.Close()
+	}
+	return nil
 }
 
 // firstWait is how long a new session waits for a message of a run that is there. The
@@ -110,6 +129,12 @@ const firstWait = time.Second
 
 // Open implements replay.Source.
 func (s *source) Open(ctx context.Context) (replay.Session, error) {
+	if h := s.handed; h != nil {
+		s.handed = nil
+		h.feed.ring()
+		s.Logger.Info("following the stream", "stream", s.Stream)
+		return newSession(s, h.direct, h.feed, h.run), nil
+	}
 	if s.away == "" {
 		session, err := s.onStream(ctx)
 		switch {
@@ -133,14 +158,11 @@ func away(err error) error { return fmt.Errorf("%w: %w", errAway, err) }
 
 // onStream opens a session on the stream, if there is a run on it that is there.
 func (s *source) onStream(ctx context.Context) (*session, error) {
+	f := newFeed(s.Source)
 	direct, err := s.direct.OpenSilent(ctx)
 	if err != nil {
+		f.close()
 		return nil, err
-	}
-	f, err := newFeed(s.Source)
-	if err != nil {
-		direct.Close()
-		return nil, away(err)
 	}
 	p := prover{counters: s.Counters}
 	timer := time.NewTimer(firstWait)
@@ -180,11 +202,7 @@ func (s *source) onPostgres(ctx context.Context) (replay.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	f, err := newFeed(s.Source)
-	if err != nil { // the options are no good: it stays so
-		return &detour{Session: direct, src: s, why: s.away}, nil
-	}
-	return &detour{Session: direct, src: s, feed: f, why: s.away, tried: time.Now(), p: prover{counters: s.Counters}}, nil
+	return &detour{Session: direct, src: s, feed: newFeed(s.Source), why: s.away, tried: time.Now(), p: prover{counters: s.Counters}}, nil
 }
 
 // prover finds out which of the runs that messages name are there.

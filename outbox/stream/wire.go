@@ -107,6 +107,17 @@ type joiner struct {
 	size   int
 }
 
+// wants reports whether a part is one of several and would bring its batch on.
+func (j *joiner) wants(p part) bool {
+	switch {
+	case p.of == 1 || p.number < j.number:
+		return false
+	case p.number > j.number:
+		return true
+	}
+	return int(p.at) < len(j.parts) && j.parts[p.at] == nil
+}
+
 // add takes a verified part. It returns the batch that it completes, else nil;
 // lost says that a batch was given up for it.
 func (j *joiner) add(p part) (batch []byte, lost bool) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
 	"reflect"
 	"testing"
@@ -132,7 +131,7 @@ func position(t testing.TB, s string) outbox.Position {
 func sample(t testing.TB) (*batch, []byte) {
 	b := &batch{
 		identity: "cluster 1, database 2, schema 3", history: uuid.New(), from: position(t, "10:12:10"), to: position(t, "12:30:12,14"),
-		lastSeq: 77, horizon: 5, drawn: 29, minNode: 1, clock: time.UnixMicro(1234567890123456), uptime: -3,
+		lastSeq: 77, horizon: 5, drawn: 29, minNode: 1, clock: time.UnixMicro(1234567890123456), took: 12345, uptime: -3,
 		prints: map[uint32]string{16384: "-99", 4_000_000_000: ""},
 		events: []outbox.Event{
 			{Seq: 70, Xid: 13, Table: "public.a", Op: outbox.Insert, Lead: true, Row: []byte(`{"id":1}`), At: time.UnixMicro(5)},
@@ -168,103 +167,6 @@ func FuzzParseBatch(f *testing.F) {
 			t.Errorf("a batch from %v to %v", b.from, b.to)
 		}
 	})
-}
-
-func TestAMomentOfTheServersClockIsNeverPutTooLate(t *testing.T) {
-	t0, s := time.Now(), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC) // clocks that know nothing of each other
-	at := func(server, uptime time.Duration) *batch { return &batch{clock: s.Add(server), uptime: uptime} }
-	for _, c := range []struct {
-		name   string
-		b, b2  *batch
-		now    time.Duration
-		ok     bool
-		latest time.Duration
-	}{
-		{name: "a moment ago", b: at(time.Second, 0), now: 1100 * time.Millisecond, ok: true, latest: time.Second},
-		{name: "before it was measured", b: at(-time.Second, 0), now: time.Second, ok: true, latest: -time.Second},
-		{name: "in the future: the clock was set forward", b: at(time.Minute, 0), now: time.Second},
-		{name: "the clock was set back", b: at(10*time.Second, 0), b2: at(-5*time.Second, time.Second), now: 12 * time.Second},
-		{name: "set forward by less than a message is late", b: at(time.Second, 0), b2: at(9*time.Second, time.Second), now: 20 * time.Second},
-		{name: "measured too long ago", b: at(measureEvery, 0), now: measureEvery + time.Second},
-	} {
-		var k clock
-		k.measured(t0, s, t0.Add(time.Millisecond))
-		got, ok := k.ours(c.b, t0.Add(c.now))
-		if c.b2 != nil {
-			if !ok {
-				t.Errorf("%s: the first one is refused", c.name)
-			}
-			got, ok = k.ours(c.b2, t0.Add(c.now))
-		}
-		if ok != c.ok || ok && (got.After(t0.Add(c.latest)) || got.Before(t0.Add(c.latest-time.Millisecond))) {
-			t.Errorf("%s: %v, %v", c.name, got.Sub(t0), ok)
-		}
-	}
-	var k clock
-	if _, ok := k.ours(at(0, 0), t0); ok {
-		t.Error("a clock that was never measured is relied upon")
-	}
-}
-
-func TestABatchIsTakenWhereItFitsAndNowhereElse(t *testing.T) {
-	const covered = "10:20:10,12"
-	for _, c := range []struct {
-		name, from, to string
-		xids           []uint64
-		taken          []uint64
-		gap            bool
-	}{
-		{name: "the next one", from: covered, to: "10:25:10", xids: []uint64{12, 20, 24}, taken: []uint64{12, 20, 24}},
-		{name: "the same again", from: "10:15:10,12", to: covered, xids: []uint64{15}},
-		{name: "a heartbeat", from: covered, to: covered},
-		{name: "an older one", from: "10:12:10", to: "10:18:10,12", xids: []uint64{13}},
-		{name: "one that begins before and ends after", from: "10:15:10,12", to: "25:25:", xids: []uint64{10, 16, 22}, taken: []uint64{10, 22}},
-		{name: "one that begins after", from: "10:22:10,12", to: "10:25:10", xids: []uint64{12, 24}, gap: true},
-		{name: "one that begins with more of the old", from: "10:20:10", to: "10:25:10", xids: []uint64{24}, gap: true},
-		{name: "of another life: neither before nor after", from: "5:8:", to: "11:22:11,12,15", xids: []uint64{21}},
-	} {
-		s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, covered), ahead: position(t, covered)}
-		now := time.Now()
-		s.clock.measured(now, now, now)
-		b := &batch{from: position(t, c.from), to: position(t, c.to), clock: now.Add(-time.Millisecond)}
-		for i, xid := range c.xids {
-			b.events = append(b.events, outbox.Event{Seq: int64(i), Xid: xid})
-		}
-		s.place(b, 1, now)
-		var taken []uint64
-		for _, ev := range s.pending {
-			taken = append(taken, ev.Xid)
-		}
-		if fmt.Sprint(taken) != fmt.Sprint(c.taken) || s.gap != c.gap {
-			t.Errorf("%s: took %v, gap %v; want %v, %v", c.name, taken, s.gap, c.taken, c.gap)
-		}
-		if !s.ahead.Includes(s.covered) || len(taken) > 0 && !s.ahead.Equal(b.to) {
-			t.Errorf("%s: it leads to %v", c.name, s.ahead)
-		}
-	}
-}
-
-// NATS brings the last message of a stream again and again where nothing else comes. A relay that is gone is not
-// heard by it, also when the clocks are due to be compared.
-func TestABatchThatComesAgainIsNoSignOfARelay(t *testing.T) {
-	now := time.Now()
-	s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now}
-	s.clock.measured(now, now, now)
-	b := &batch{number: 7, from: position(t, "10:15:"), to: position(t, "10:18:"), clock: now.Add(-time.Millisecond)}
-	first := now.Add(time.Second)
-	s.place(b, 1, first)
-	if !s.heard.Equal(first) {
-		t.Error("a batch of a relay that is there was not heard")
-	}
-	for _, later := range []time.Duration{2 * time.Second, time.Minute, 2 * measureEvery} {
-		if s.place(b, 1, now.Add(later)); !s.heard.Equal(first) {
-			t.Errorf("after %v it was heard again", later)
-		}
-	}
-	b.number++
-	if s.place(b, 1, now.Add(2*measureEvery)); s.heard.Equal(first) {
-		t.Error("the next one was not heard")
-	}
 }
 
 // asked counts who asks it, and knows no run.
@@ -328,119 +230,5 @@ func TestWhoWaitsForTheSameThingDoesNotActAtOneInstant(t *testing.T) {
 		if draw.hi > time.Millisecond && len(seen) < 500 {
 			t.Errorf("%s: %d waits of 1000 differ", name, len(seen))
 		}
-	}
-}
-
-// A set of transactions that grows is cut into batches, which come in any order, twice or not
-// at all. What was taken until a snapshot must be all that was committed until then.
-func TestWhateverTheOrderNothingIsLostOrDoubled(t *testing.T) {
-	for seed := range uint64(300) {
-		rng := rand.New(rand.NewPCG(seed, 1))
-		snaps, commits := history(t, rng)
-		var batches []*batch
-		now := time.Now()
-		for n := 1; n < len(snaps); n++ {
-			from := max(0, n-1-rng.IntN(3))
-			b := &batch{from: snaps[from], to: snaps[n], clock: now.Add(-time.Millisecond)}
-			for xid, at := range commits {
-				if at > from && at <= n {
-					b.events = append(b.events, outbox.Event{Seq: int64(xid), Xid: xid})
-				}
-			}
-			for range 1 + rng.IntN(2) {
-				at := min(len(batches), max(0, len(batches)-rng.IntN(4)))
-				batches = append(batches[:at], append([]*batch{b}, batches[at:]...)...)
-			}
-		}
-		s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: snaps[0], ahead: snaps[0]}
-		s.clock.measured(now, now, now)
-		has := map[uint64]int{}
-		for _, b := range batches {
-			if rng.IntN(5) == 0 {
-				continue // dropped
-			}
-			s.place(b, 1, now)
-			for _, ev := range s.pending {
-				has[ev.Xid]++
-			}
-			s.pending = nil
-			if s.gap { // Postgres brings what is missing up to some snapshot
-				to := snaps[len(snaps)-1]
-				for _, snap := range snaps {
-					if snap.Includes(b.to) {
-						to = snap
-						break
-					}
-				}
-				for xid := range commits {
-					if to.Covers(xid) && !s.ahead.Covers(xid) {
-						has[xid]++
-					}
-				}
-				s.ahead, s.gap = to, false
-			}
-			for xid, at := range commits {
-				if want := at > 0 && s.ahead.Covers(xid); (has[xid] == 1) != want || has[xid] > 1 {
-					t.Fatalf("seed %d: at %v transaction %d was taken %d times", seed, s.ahead, xid, has[xid])
-				}
-			}
-		}
-	}
-}
-
-// history is a run of snapshots of one server's life, and for each transaction with
-// which of them it first shows.
-func history(t *testing.T, rng *rand.Rand) (snaps []outbox.Position, commits map[uint64]int) {
-	t.Helper()
-	commits = map[uint64]int{}
-	next, flying := uint64(100), map[uint64]bool{}
-	for n := range 20 {
-		for range rng.IntN(6) {
-			flying[next] = true
-			next++
-		}
-		for xid := range flying {
-			if rng.IntN(2) == 0 {
-				delete(flying, xid)
-				commits[xid] = n
-			}
-		}
-		var xip []uint64
-		for xid := range flying {
-			xip = append(xip, xid)
-		}
-		snaps = append(snaps, outbox.NewPosition(next, xip))
-	}
-	return snaps, commits
-}
-
-func TestTheRelayDrawsAnIDWhereNumbersAreMissing(t *testing.T) {
-	now, beat := time.Now(), time.Second
-	var a account
-	settle := func(last int64, xmin uint64, drawn uint64, seqs ...int64) {
-		for _, s := range seqs {
-			a.event(s)
-		}
-		a.settle(&outbox.Header{LastSeq: last, Drawn: drawn, Snapshot: outbox.NewPosition(xmin, nil)})
-	}
-	settle(10, 100, 0)
-	if a.open() || a.wantsDraw(now, beat) {
-		t.Error("nothing was handed out since the run began")
-	}
-	settle(12, 101, 0, 11, 12)
-	if a.open() || a.wantsDraw(now, beat) {
-		t.Error("all numbers have come")
-	}
-	settle(15, 102, 0, 13, 15)
-	if !a.open() || !a.wantsDraw(now, beat) || a.wantsDraw(now, beat) {
-		t.Error("14 is missing: an id is to be drawn, once a beat")
-	}
-	settle(15, 103, 103)
-	if !a.open() || a.wantsDraw(now.Add(2*beat), beat) {
-		t.Error("the id was drawn, and 103 may still be running")
-	}
-	settle(15, 104, 0)
-	if a.open() {
-		t.Error("whoever drew 14 is over")
 	}
 }

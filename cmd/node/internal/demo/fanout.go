@@ -41,7 +41,7 @@ func (c *cluster) startFanout(ctx context.Context) error {
 		return err
 	}
 	c.fanout = f
-	f.relay, err = stream.NewRelay(stream.Config{Pool: c.pool, Schema: c.schema, URL: "nats://" + f.addr, Logger: slog.New(slog.DiscardHandler)})
+	f.relay, err = stream.NewRelay(stream.RelayConfig{Pool: c.pool, Schema: c.schema, URL: "nats://" + f.addr, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}

@@ -1,0 +1,106 @@
+package stream
+
+import (
+	"testing"
+	"time"
+)
+
+func TestAMomentOfTheServersClockIsNeverPutTooLate(t *testing.T) {
+	t0, s := time.Now(), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC) // clocks that know nothing of each other
+	at := func(server, uptime time.Duration) *batch { return &batch{clock: s.Add(server), uptime: uptime} }
+	for _, c := range []struct {
+		name   string
+		b, b2  *batch
+		now    time.Duration
+		ok     bool
+		latest time.Duration
+	}{
+		{name: "a moment ago", b: at(time.Second, 0), now: 1100 * time.Millisecond, ok: true, latest: time.Second},
+		{name: "before it was measured", b: at(-time.Second, 0), now: time.Second, ok: true, latest: -time.Second},
+		{name: "in the future: the clock was set forward", b: at(time.Minute, 0), now: time.Second},
+		{name: "the clock was set back", b: at(10*time.Second, 0), b2: at(-5*time.Second, time.Second), now: 12 * time.Second},
+		{name: "set forward by less than a message is late", b: at(time.Second, 0), b2: at(9*time.Second, time.Second), now: 20 * time.Second},
+		{name: "measured too long ago", b: at(2*measureEvery, 0), now: 2 * measureEvery},
+	} {
+		var k clock
+		k.measured(t0, s, t0.Add(time.Millisecond))
+		got, ok := k.ours(c.b, t0.Add(c.now))
+		if c.b2 != nil {
+			if !ok {
+				t.Errorf("%s: the first one is refused", c.name)
+			}
+			got, ok = k.ours(c.b2, t0.Add(c.now))
+		}
+		if ok != c.ok || ok && (got.After(t0.Add(c.latest)) || got.Before(t0.Add(c.latest-time.Millisecond))) {
+			t.Errorf("%s: %v, %v", c.name, got.Sub(t0), ok)
+		}
+	}
+	var k clock
+	if _, ok := k.ours(at(0, 0), t0); ok {
+		t.Error("a clock that was never measured is relied upon")
+	}
+}
+
+// An answer that is late says nothing of a clock; one that was set is found out however late answers are, and in
+// steps that are small as well.
+func TestALateAnswerIsNotTakenForAClockThatWasSet(t *testing.T) {
+	t0, s := time.Now(), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC)
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		took []time.Duration // of the answer to the fetch after each second
+		set  map[int]time.Duration
+		bad  int // the fetch at which the clock is found to be set; 0: none
+	}{
+		"a packet is lost":                        {took: []time.Duration{ms, 400 * ms, ms, 900 * ms, 2 * ms}},
+		"a catalogue of many tables, every third": {took: []time.Duration{ms, ms, 300 * ms, ms, ms, 300 * ms, ms, ms, 300 * ms}},
+		"the first is late":                       {took: []time.Duration{900 * ms, ms, ms}},
+		"set forward":                             {took: []time.Duration{ms, ms, ms, ms}, set: map[int]time.Duration{3: 150 * ms}, bad: 3},
+		"set back":                                {took: []time.Duration{ms, ms, ms, ms}, set: map[int]time.Duration{3: -150 * ms}, bad: 3},
+		"set forward, by a late answer":           {took: []time.Duration{ms, ms, 400 * ms, ms}, set: map[int]time.Duration{3: 700 * ms}, bad: 3},
+		"set forward again and again":             {took: []time.Duration{ms, ms, ms, ms, ms, ms}, set: map[int]time.Duration{2: 60 * ms, 4: 60 * ms}, bad: 4},
+	} {
+		var k clock
+		k.measured(t0, s, t0)
+		set := time.Duration(0)
+		for i, took := range c.took {
+			set += c.set[i+1]
+			began := time.Duration(i+1) * time.Second
+			read := s.Add(began + set + ms/2) // the server reads its clock when the question has come
+			b := &batch{clock: read.Add(-took), took: took, uptime: began}
+			at, ok := k.ours(b, t0.Add(began+took+200*ms)) // no step puts it into the future
+			if want := c.bad == 0 || i+1 < c.bad; ok != want {
+				t.Errorf("%s: batch %d: ok %v", name, i+1, ok)
+			}
+			if limit := t0.Add(began + set + ms); ok && at.After(limit) {
+				t.Errorf("%s: batch %d of %v is put at %v", name, i+1, began, at.Sub(t0))
+			}
+			if !ok {
+				break
+			}
+		}
+	}
+}
+
+// Where every answer is slow, or many nodes have measured at one instant, Postgres is asked seldom, and not by all at once.
+func TestClocksAreMeasuredSeldomAndNotAtOneInstant(t *testing.T) {
+	for took, most := range map[time.Duration]int{60 * time.Millisecond: 16, slow: 16, time.Second: 24} {
+		seen := map[time.Duration]bool{}
+		for range 200 {
+			var k clock
+			now, n := time.Now(), 0
+			for end := now.Add(time.Hour); now.Before(end); n++ {
+				k.measured(now, now, now.Add(took))
+				if until := k.until.Sub(now); n == 0 {
+					seen[until] = true
+				}
+				now = k.until.Add(time.Millisecond)
+			}
+			if n > most {
+				t.Fatalf("with answers that take %v a node asks %d times in an hour", took, n)
+			}
+		}
+		if len(seen) < 150 {
+			t.Errorf("200 nodes measure again after %d different times", len(seen))
+		}
+	}
+}
