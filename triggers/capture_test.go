@@ -110,6 +110,10 @@ var scenarios = map[string]string{
 		create function f() returns trigger language plpgsql as $$ begin if pg_trigger_depth() < 2 and new.id = 1 then update a set v = 77 where id = 3; end if; return new; end $$;
 		create trigger aaa before update on a for each row execute function f();
 		insert into a values (1, 1), (2, 2), (3, 3); update a set v = v + 1 where id <> 3; update a set v = v + 1`,
+	"an AFTER row trigger deletes what comes, later in the transaction": `
+		create function f() returns trigger language plpgsql as $$ begin delete from a where id = new.id; return null; end $$;
+		create trigger aaa after insert on a for each row execute function f();
+		begin; insert into p values (1); insert into a values (1, 1), (2, 2); commit`,
 	"an AFTER statement trigger re-keys": `
 		create function f() returns trigger language plpgsql as $$ begin if pg_trigger_depth() < 2 then update a set id = id + 100 where id < 100; end if; return null; end $$;
 		create trigger aaa after insert on a for each statement execute function f();
@@ -291,8 +295,8 @@ func TestUnderOneSnapshotAKeyIsNamedAndNotRead(t *testing.T) {
 }
 
 func TestWritersSettingsChangeNothingStored(t *testing.T) {
-	const table = `create table a (id int primary key, ts timestamptz, i interval, b bytea, f float8, m money, d date)`
-	const row = `insert into a values (1, '2020-05-06 07:08:09.123+00', '1 mon 2 days 03:04:05', '\xdeadbeef', 0.1::float8 + 0.2, 12.5::numeric::money, '2020-05-06')`
+	const table = `create table a (id int primary key, ts timestamptz, i interval, b bytea, f float8, m money, d date, c regclass)`
+	const row = `insert into a values (1, '2020-05-06 07:08:09.123+00', '1 mon 2 days 03:04:05', '\xdeadbeef', 0.1::float8 + 0.2, 12.5::numeric::money, '2020-05-06', 'public.a')`
 	r := newRig(t, table, "public.a")
 	for _, settings := range []string{
 		"", "set timezone = 'America/St_Johns'", "set datestyle = 'German'", "set datestyle = 'SQL, DMY'", "set intervalstyle = 'iso_8601'",

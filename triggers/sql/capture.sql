@@ -21,6 +21,18 @@ create or replace function :"schema".row_limit() returns integer
 language sql immutable parallel safe
 return :'row_limit'::integer;
 
+-- The name of the setting in which a transaction keeps its note (below). It carries the oid of the
+-- outbox, since there may be two. It is a constant to whoever plans a call of it.
+select set_config('lockstep.install_schema', :'schema', true);
+do $do$
+declare
+  ours constant text := current_setting('lockstep.install_schema');
+begin
+  execute format('create or replace function %I.noted() returns text language sql immutable parallel safe return %L::text',
+                 ours, concat('lockstep.marks', format('%I.outbox', ours)::regclass::oid));
+end
+$do$;
+
 -- The registered name of a table; for one that is not registered any more, the
 -- name that it has now.
 create or replace function :"schema".name_of(relid oid) returns text
@@ -36,8 +48,7 @@ $$;
 
 -- A transaction keeps a note of what was captured in it: a setting that is local
 -- to the transaction, so that a rolled back savepoint takes back the note
--- together with its events. Its name carries the oid of the outbox, since there may be two.
--- It says:
+-- together with its events. It says:
 --   k                      nothing was captured yet in this transaction
 --   1                      something was, whatever was captured in this statement
 --   <statement>,<oid>,...  that, and the tables captured in the client statement that began
@@ -58,7 +69,7 @@ begin
      or exists (select from outbox o where o.xid = pg_current_xact_id_if_assigned()) then
     return true;
   end if;
-  perform set_config('lockstep.marks' || 'outbox'::regclass::oid, 'k', false);
+  perform set_config(noted(), 'k', false);
   return false;
 end
 $$;
@@ -69,12 +80,10 @@ create or replace function :"schema".note_lost() returns void
 language plpgsql
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
-declare
-  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
 begin
-  if coalesce(current_setting(noted, true), '') <> '' then
-    perform set_config(noted, 'k', false); -- what the session keeps; the next line covers it until the transaction ends
-    perform set_config(noted, '!', true);
+  if coalesce(current_setting(noted(), true), '') <> '' then
+    perform set_config(noted(), 'k', false); -- what the session keeps; the next line covers it until the transaction ends
+    perform set_config(noted(), '!', true);
   end if;
 end
 $$;
@@ -86,7 +95,7 @@ language sql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
   select format('case when coalesce(current_setting(%1$L, true), %2$L) in (%2$L, %3$L) then set_config(%1$L, %4$L, true) is not null else false end',
-                'lockstep.marks' || 'outbox'::regclass::oid, '', 'k', '1')
+                noted(), '', 'k', '1')
 $$;
 
 -- The SQL that writes what is there now: for every key in the given images
@@ -215,6 +224,11 @@ begin
 end
 $$;
 
+-- The mark of a table, the first in its client statement.
+create or replace function :"schema".mark_of(relid oid) returns text
+language sql stable
+return pg_catalog.concat(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()), ',', relid, ',');
+
 -- Statement capture: AFTER INSERT, UPDATE or DELETE, FOR EACH STATEMENT, with
 -- transition tables old_rows and new_rows. Arguments: the registered name,
 -- the key columns as they were called at install and, where the key is the table's first
@@ -235,68 +249,77 @@ set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
 as $$
 #variable_conflict use_variable
 declare
-  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
-  note text := current_setting(noted, true);
-  this text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text;
+  note text := current_setting(noted(), true);
+  this text; mark text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text;
 begin
-  if note = 'k' then -- the ordinary case: the transaction's first
-  elsif note <> '' then
-    this := date_part('epoch', statement_timestamp()) || ',';
-    lost := note = '!';
-    marked := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+  -- On the way of an ordinary statement each expression costs some thousand instructions, each
+  -- function and operator in it a thousand, each node of a plan several thousand.
+  if note = 'k' then -- the ordinary case, the transaction's first: mark is NULL, and written where it is needed
   else
-    lost := wiped();
-    marked := lost;
-    note := 'k';
+    this := date_part('epoch', statement_timestamp()) || ',';
+    if note <> '' then
+      lost := note = '!';
+      marked := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+    else
+      lost := wiped();
+      marked := lost;
+      note := 'k';
+    end if;
+    mark := case when starts_with(note, this) then note else this end || tg_relid || ',';
   end if;
-  -- The first row that is written takes the lead, and leaves the mark. The name is never NULL,
-  -- however this was attached.
-  if marked then
-    doubt := true;
-  elsif tg_op = 'UPDATE' then
+  -- The first row that is written finds the note as it was, takes the lead if there is none, and leaves
+  -- the mark. (Not by AND: planned for one note, "and note = 'k'" may be false, and the planner then drops
+  -- what stands beside it.) The name is never NULL, however this was attached.
+  if tg_op = 'UPDATE' and marked is not true then
     -- The ordinary UPDATE, of one row whose key is the first column and stays: without planning
     -- anything. Where that column has another name by now, or the row is too large
     -- to be written, none of it is true, and the row is left to what follows.
     -- (row_to_json takes names from the aliases of columns: only the old row has one, by a name that
     -- no other column has: an alias that is one's name, too, is an error.)
     insert into outbox (table_name, op, lead, row)
-    select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
-           note = 'k' and set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null,
-           n.doc
-    from (select to_json(o."lockstep: first")::text as key from old_rows o ("lockstep: first") limit 1) o,
-         (select row_to_json(n.*) as doc from new_rows n
+    select coalesce(tg_argv[0], tg_relid::regclass::text), 'U', note = 'k', n.doc
+    from (select row_to_json(n.*) as doc from new_rows n
           where not exists (select from new_rows offset 1) and pg_column_size(n.*) <= row_limit() offset 0) n
-    where starts_with(n.doc::text, tg_argv[2] || o.key || ',');
-    if not found then
-      insert into outbox (table_name, op, lead, row)
-      select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
-             case when current_setting(noted, true) = 'k'
-                  then set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null else false end,
-             row_to_json(n.*)
-      from new_rows n
-      where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
-      get diagnostics changed = row_count;
-    elsif note = 'k' then
+    where case when exists (select from old_rows o ("lockstep: first")
+                            where starts_with(n.doc::text, concat(tg_argv[2], to_json(o."lockstep: first"), ',')))
+               then set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is not null else false end;
+    if found then
       return null;
     end if;
-  elsif tg_op = 'INSERT' then
     insert into outbox (table_name, op, lead, row)
-    select coalesce(tg_argv[0], tg_relid::regclass::text), 'I',
-           case when current_setting(noted, true) = 'k'
-                then set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null else false end,
+    select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
+           case when current_setting(noted(), true) is distinct from note then false
+                when set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
     where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
     get diagnostics changed = row_count;
-  else
+  elsif tg_op = 'INSERT' and marked is not true then
+    insert into outbox (table_name, op, lead, row)
+    select coalesce(tg_argv[0], tg_relid::regclass::text), 'I',
+           case when current_setting(noted(), true) is distinct from note then false
+                when set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is null then false else note = 'k' end,
+           row_to_json(n.*)
+    from new_rows n
+    where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+    get diagnostics changed = row_count;
+    if found and current_setting('lockstep.big', true) is distinct from '1' then
+      return null;
+    end if;
+  elsif marked is not true then
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'D',
-           case when current_setting(noted, true) = 'k'
-                then set_config(noted, date_part('epoch', statement_timestamp()) || ',' || tg_relid || ',', true) is not null else false end,
+           case when current_setting(noted(), true) is distinct from note then false
+                when set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is null then false else note = 'k' end,
            row_to_json(o.*)
     from old_rows o
     where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
     get diagnostics changed = row_count;
+    if found and current_setting('lockstep.big', true) is distinct from '1' then
+      return null;
+    end if;
+  else
+    doubt := true;
   end if;
   -- changed is NULL where nothing of the kind was tried.
   if changed is not null then
@@ -306,15 +329,13 @@ begin
       doubt := true;
     elsif changed = 0 then
       return null;
-    elsif tg_op = 'UPDATE' then
+    else
       sql := rekeyed_sql(tg_relid);
       if sql is null then
         doubt := true;
       else
         execute sql into doubt;
       end if;
-    elsif note = 'k' then
-      return null;
     end if;
   end if;
   -- What was written above stays: what is written below comes after it.
@@ -333,12 +354,10 @@ begin
       end if;
     end if;
   end if;
-  -- The event that took the lead has left the mark already, unless it was written by the key.
   if lost then
     perform note_lost();
-  elsif marked is not true and (doubt or note <> 'k') then
-    this := date_part('epoch', statement_timestamp()) || ',';
-    done := set_config(noted, case when starts_with(note, this) then note else this end || tg_relid || ',', true);
+  elsif marked is not true then
+    done := set_config(noted(), coalesce(mark, mark_of(tg_relid)), true);
   end if;
   return null;
 end
@@ -369,8 +388,7 @@ as $$
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
   table_name constant text := coalesce(tg_argv[0], name_of(root));
-  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
-  note constant text := coalesce(current_setting(noted, true), '');
+  note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
@@ -380,7 +398,7 @@ begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
   if tg_op <> 'UPDATE' and not marked and pg_column_size(r) <= row_limit() then
     insert into outbox (table_name, op, lead, row) values (table_name, left(tg_op, 1), note in ('', 'k'), row_to_json(r));
-    done := set_config(noted, next_note, true);
+    done := set_config(noted(), next_note, true);
     return null;
   end if;
   -- An UPDATE may have changed the key: both images give keys to look at.
@@ -393,7 +411,7 @@ begin
   if lost then
     perform note_lost();
   else
-    done := set_config(noted, next_note, true);
+    done := set_config(noted(), next_note, true);
   end if;
   return null;
 end
@@ -411,8 +429,7 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
-  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
-  note constant text := coalesce(current_setting(noted, true), '');
+  note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
@@ -431,7 +448,7 @@ begin
   if lost then
     perform note_lost();
   else
-    done := set_config(noted, next_note, true);
+    done := set_config(noted(), next_note, true);
   end if;
   return null;
 end

@@ -6,6 +6,7 @@
 
 grant usage, create on schema :"schema" to :"owner"; -- create: to be given the functions; taken back below
 alter function :"schema".row_limit() owner to :"owner";
+alter function :"schema".noted() owner to :"owner";
 alter function :"schema".name_of(oid) owner to :"owner";
 alter function :"schema".wiped() owner to :"owner";
 alter function :"schema".note_lost() owner to :"owner";
@@ -15,6 +16,7 @@ alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
 alter aggregate :"schema".digest(bigint) owner to :"owner";
 alter function :"schema".rekeyed_sql(oid) owner to :"owner";
 alter function :"schema".write_reload(oid) owner to :"owner";
+alter function :"schema".mark_of(oid) owner to :"owner";
 alter function :"schema".capture() owner to :"owner";
 alter function :"schema".capture_row() owner to :"owner";
 alter function :"schema".kept_columns(oid, text[], text) owner to :"owner";
