@@ -154,10 +154,10 @@ func (r *driftRig) run(t *testing.T, table int, sql string) {
 	}
 }
 
-// until waits half a minute for what every node says and holds of a table.
+// until waits ten seconds for what every node says and holds of a table.
 func (r *driftRig) until(t *testing.T, table int, yes func(node int, s lockstep.TableStatus) bool) {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // a table that could not be loaded is tried again after 5 s and 10 s
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
 	defer cancel()
 	tick := time.NewTicker(20 * time.Millisecond)
 	defer tick.Stop()

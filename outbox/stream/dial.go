@@ -23,7 +23,7 @@ func connection(name string) []nats.Option {
 // one server after the other for as long as that takes. A dialer of the user's is left as it is.
 func ending(ctx context.Context) nats.Option {
 	return func(o *nats.Options) error {
-		if o.CustomDialer == nil && o.Dialer == nil { //nolint:staticcheck // who uses it has a reason
+		if o.CustomDialer == nil && o.Dialer == nil {
 			o.CustomDialer, o.SkipHostLookup = dialer{ctx, o.Timeout}, true
 		}
 		return nil
