@@ -20,8 +20,8 @@ const leadLock = 0x6c656164
 var (
 	// ErrLed means that another relay leads.
 	ErrLed = errors.New("another relay leads")
-	// ErrRun means that a run cannot be proven to belong to this life of the server.
-	ErrRun = errors.New("the relay's connection is not to be found on this server")
+	// ErrRun means that no run is there in this life of the server.
+	ErrRun = errors.New("no relay's connection is to be found on this server")
 )
 
 var errPooled = errors.New("outbox: a relay needs a connection of its own: is there a pooler in transaction mode in front?")
@@ -83,17 +83,17 @@ func (s *Session) register(ctx context.Context, run Run) error {
 	return nil
 }
 
-// Prove returns the key of a run if its connection is there, in the life of the
+// Running returns the run of the relay that leads if its connection is there, in the life of the
 // server that this session is connected to. Else ErrRun.
-func (s *Session) Prove(ctx context.Context, run int64) (key []byte, err error) {
-	err = s.within(ctx, func() error { return s.conn.QueryRow(ctx, s.src.sql.proof, run).Scan(&key) })
+func (s *Session) Running(ctx context.Context) (run Run, err error) {
+	err = s.within(ctx, func() error { return s.conn.QueryRow(ctx, s.src.sql.running).Scan(&run.ID, &run.Key) })
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
-		return nil, fmt.Errorf("outbox: %w", ErrRun)
+		return Run{}, fmt.Errorf("outbox: %w", ErrRun)
 	case err != nil:
-		return nil, s.noRelays("prove a run", err)
+		return Run{}, s.noRelays("find the run of the relay", err)
 	}
-	return key, nil
+	return run, nil
 }
 
 // noRelays says what an error of the table of runs asks for.

@@ -2,7 +2,6 @@ package stream
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 
@@ -63,10 +62,7 @@ func (d *detour) flows(ctx context.Context) (bool, error) {
 		return false, nil
 	}
 	run, err := d.p.find(ctx, d.Session, messages)
-	if err != nil && !errors.Is(err, outbox.ErrRun) {
-		return false, err
-	}
-	return run != nil, nil
+	return run != nil, err
 }
 
 // WhyBell implements replay.Session.

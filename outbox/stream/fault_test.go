@@ -264,8 +264,12 @@ func TestTheAnswerToABatchIsLost(t *testing.T) {
 			if _, err := proxy.Toxics.AddToxicJson(strings.NewReader(`{"name": "deaf", "type": "timeout", "stream": "downstream", "attributes": {"timeout": 0}}`)); err != nil {
 				t.Fatal(err)
 			}
-			unsent, n := relay.Counters().Unsent.Load(), f.n.Batches.Load()
-			until(t, "the batch has come", func() bool { return f.n.Batches.Load() > n })
+			unsent := relay.Counters().Unsent.Load()
+			_, js := r.jetstream(t)
+			until(t, "the stream has a batch of which the relay does not know", func() bool {
+				s, err := js.Stream(t.Context(), "lockstep")
+				return err == nil && s.CachedInfo().State.LastSeq > relay.Counters().Messages.Load()
+			})
 			if killed { // it still waits for the answer
 				relay.kill()
 				relay = r.relay(t)
@@ -273,7 +277,7 @@ func TestTheAnswerToABatchIsLost(t *testing.T) {
 				until(t, "the relay gives it up", func() bool { return relay.Counters().Unsent.Load() > unsent })
 				proxy.Toxics.ResetToxics(t.Context())
 			}
-			n = f.n.Batches.Load()
+			n := f.n.Batches.Load()
 			until(t, "batches come", func() bool { return f.n.Batches.Load() > n+20 })
 			relay.leads(t)
 			stop()

@@ -2,6 +2,7 @@ package stream
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/bits"
 	"math/rand/v2"
@@ -36,18 +37,20 @@ func (s *session) receive(ctx context.Context, now time.Time) error {
 }
 
 const (
-	// quiet is for how long nothing may be heard of a run before another one, of which messages come,
-	// is asked for: about two beats of a relay.
+	// quiet is for how long nothing may be heard of a run, while messages of others come, before the one
+	// that is there is asked for: about two beats of a relay.
 	quiet = 500 * time.Millisecond
 	// changeWithin is the time within which a node asks, when it is drawn: all see the other run at one instant.
 	changeWithin = time.Second
+	// changeEvery is how often: a forger must not make nodes ask.
+	changeEvery = time.Second
 )
 
-// changes reports whether it is time to ask for the other run of which messages have come. While
+// changes reports whether it is time to ask whether another run is there, of which messages have come. While
 // ours is heard it is not worth it: anybody who may publish can make messages of a run.
 func (s *session) changes(now time.Time) bool {
 	switch {
-	case s.other == nil || now.Sub(s.heard) < quiet:
+	case s.others == 0 || now.Sub(s.heard) < quiet:
 		return false
 	case s.changeAt.IsZero():
 		s.changeAt = now.Add(rand.N(changeWithin))
@@ -58,31 +61,30 @@ func (s *session) changes(now time.Time) bool {
 // heardOurs notes that our run is there: messages of others that came before are not of its successor.
 func (s *session) heardOurs(now time.Time) {
 	s.heard = now
-	if s.other != nil {
+	if s.others > 0 {
 		s.passOver()
 	}
 }
 
-// passOver gives the other run up.
+// passOver gives the messages of other runs up.
 func (s *session) passOver() {
 	was := s.src.Counters.Foreign.Add(s.others) - s.others
 	if n := was + s.others; bits.Len64(was) != bits.Len64(n) { // at the 1st, 2nd, 4th ...
 		s.src.Logger.Warn("messages of another run were dropped: does another schema or database publish there?",
 			"subject", s.src.subject(), "dropped", n)
 	}
-	s.other, s.others, s.changeAt = nil, 0, time.Time{}
+	s.others, s.changeAt = 0, time.Time{}
 }
 
-// change ends the session if another run, of which messages have come, is there.
+// change ends the session if another run is there, now that messages of one have come.
 // Its lock is on one server with ours or ours is over: either way its batches are not to
 // be put together with ours, and the next session begins with the anchors. It goes on with the
 // connections that there are.
 func (s *session) change(ctx context.Context) error {
-	other := *s.other
-	if time.Since(s.proved) < proveAgain { // a forger must not make nodes ask
+	if time.Since(s.changed) < changeEvery {
 		return nil
 	}
-	s.proved, s.used = time.Now(), time.Now()
+	s.changed, s.used = time.Now(), time.Now()
 	direct := s.direct
 	if !s.open {
 		var err error
@@ -90,21 +92,19 @@ func (s *session) change(ctx context.Context) error {
 			return err
 		}
 	}
-	run, err := s.prover.prove(ctx, direct, other)
+	run, err := direct.Running(ctx)
 	switch {
-	case err != nil:
-	case run != nil:
-		s.src.handed, s.open, s.left = &handed{direct, s.feed, *run}, false, true
+	case err == nil && run.ID != s.run.ID:
+		s.src.handed, s.open, s.left = &handed{direct, s.feed, run}, false, true
 		return fmt.Errorf("stream: %w: another relay leads", outbox.ErrMoved)
+	case err == nil || errors.Is(err, outbox.ErrRun):
+		s.passOver()
+		if !s.open {
+			return s.take(ctx, direct)
+		}
+		return nil
 	case !s.open:
-		s.passOver()
-		return s.take(ctx, direct)
-	}
-	if !s.open {
 		direct.Close()
-	}
-	if err == nil {
-		s.passOver()
 	}
 	return err
 }
@@ -117,7 +117,6 @@ func (s *session) message(m []byte, now time.Time) {
 		s.forged(err)
 		return
 	case p.run != s.run.ID:
-		s.other = &p
 		s.others++
 		return
 	}

@@ -37,7 +37,6 @@ type session struct {
 	used   time.Time // when the connection last was
 
 	join     joiner
-	prover   prover
 	covered  outbox.Position // zero: nothing was fetched yet
 	ahead    outbox.Position // where pending leads: covered, if there is none
 	pending  []outbox.Event
@@ -53,10 +52,9 @@ type session struct {
 	prints   map[uint32]string
 	printed  time.Time // when prints last came
 	drawing  time.Time // since when a transaction id is asked for in vain
-	other    *part     // the last one of another run
 	others   uint64    // messages of other runs that came since ours was heard
-	changeAt time.Time // when the other run is asked for; zero: not drawn
-	proved   time.Time // when one was last asked for
+	changeAt time.Time // when the run that is there is asked for; zero: not drawn
+	changed  time.Time // when it was last asked for
 	left     bool      // feed and direct are the next session's
 }
 
@@ -64,7 +62,7 @@ func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *s
 	now := time.Now()
 	return &session{
 		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, patience: src.patience(),
-		join: joiner{max: src.MaxCut}, prover: prover{counters: src.Counters},
+		join: joiner{max: src.MaxCut},
 	}
 }
 
@@ -129,8 +127,8 @@ func (s *session) connect(ctx context.Context) error {
 
 // take makes a connection the session's (invariant 2), or closes it.
 func (s *session) take(ctx context.Context, direct *outbox.Session) error {
-	key, err := direct.Prove(ctx, s.run.ID)
-	if err == nil && (!bytes.Equal(key, s.run.Key) || direct.Identity() != s.identity) {
+	run, err := direct.Running(ctx)
+	if err == nil && (run.ID != s.run.ID || !bytes.Equal(run.Key, s.run.Key) || direct.Identity() != s.identity) {
 		err = outbox.ErrRun
 	}
 	if err != nil {

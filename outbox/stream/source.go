@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -176,7 +177,7 @@ func (s *source) onStream(ctx context.Context) (*session, error) {
 				f.ring() // for whatever comes after the fetch that is the first
 				return newSession(s, direct, f, *run), nil
 			}
-			if err != nil && !errors.Is(err, outbox.ErrRun) {
+			if err != nil {
 				f.close()
 				direct.Close()
 				return nil, err
@@ -205,65 +206,61 @@ func (s *source) onPostgres(ctx context.Context) (replay.Session, error) {
 	return &detour{Session: direct, src: s, feed: newFeed(s.Source), why: s.away, tried: time.Now(), p: prover{counters: s.Counters}}, nil
 }
 
-// prover finds out which of the runs that messages name are there.
+// prover knows the run that is there.
 type prover struct {
 	counters *Counters
-	dead     map[int64]bool // runs that were not there when they were asked for
-	since    time.Time      // the first of them
-	err      error          // of the last that was not
+	run      *outbox.Run // nil: none was there when Postgres was last asked
+	asked    time.Time
+	err      error // why none was
 }
 
 // registry is where runs are asked for: a session on Postgres.
 type registry interface {
-	Prove(ctx context.Context, run int64) (key []byte, err error)
+	Running(ctx context.Context) (outbox.Run, error)
 }
 
-// find returns the run of the last message whose run is there and whose MAC is right.
+// find returns the run that is there if one of the messages is of it. What else the messages name is never asked
+// for, so whoever can only publish keeps nobody from finding it.
 func (p *prover) find(ctx context.Context, direct registry, messages [][]byte) (*outbox.Run, error) {
-	for i := len(messages) - 1; i >= 0; i-- {
-		m, err := open(messages[i])
-		if err != nil {
-			p.counters.Forged.Add(1)
+	if err := p.ask(ctx, direct); err != nil {
+		return nil, err
+	}
+	for _, message := range slices.Backward(messages) {
+		m, err := open(message)
+		if err == nil && (p.run == nil || m.run != p.run.ID) {
+			p.counters.Foreign.Add(1)
 			continue
 		}
-		run, err := p.prove(ctx, direct, m)
-		if err != nil || run != nil {
-			return run, err
+		if err == nil {
+			err = m.verify(p.run.Key)
 		}
+		if err == nil {
+			return p.run, nil
+		}
+		p.counters.Forged.Add(1)
 	}
 	return nil, nil
 }
 
-// A forger must not make nodes ask: proveAgain is how soon a run that was not there is asked for
-// again, and proveMost how many such runs within that time.
-const (
-	proveAgain = time.Second
-	proveMost  = 8
-)
+// askEvery is how often Postgres is asked for the run that is there while messages come: a forger must not make
+// nodes ask.
+const askEvery = 125 * time.Millisecond
 
-// prove asks for one run. It returns nil where that is not there, or the message not its.
-func (p *prover) prove(ctx context.Context, direct registry, m part) (*outbox.Run, error) {
-	if now := time.Now(); now.Sub(p.since) >= proveAgain {
-		p.dead, p.since = make(map[int64]bool), now
+func (p *prover) ask(ctx context.Context, direct registry) error {
+	if time.Since(p.asked) < askEvery {
+		return nil
 	}
-	if p.dead[m.run] || len(p.dead) >= proveMost {
-		p.counters.Foreign.Add(1)
-		return nil, nil
-	}
-	key, err := direct.Prove(ctx, m.run)
+	p.asked = time.Now()
+	run, err := direct.Running(ctx)
 	switch {
 	case errors.Is(err, outbox.ErrRun):
-		p.dead[m.run], p.err = true, err
-		p.counters.Foreign.Add(1)
-		return nil, nil
+		p.run, p.err = nil, err
 	case err != nil:
-		return nil, err
+		return err
+	default:
+		p.run, p.err = &run, nil
 	}
-	if err := m.verify(key); err != nil {
-		p.counters.Forged.Add(1)
-		return nil, nil
-	}
-	return &outbox.Run{ID: m.run, Key: key}, nil
+	return nil
 }
 
 func (p *prover) why(f *feed) error {
