@@ -112,11 +112,11 @@ func demoNodeCommand() *cobra.Command {
 // demoBrokerCommand is the NATS server of the demo.
 func demoBrokerCommand() *cobra.Command {
 	return &cobra.Command{
-		Use:     "demo-broker",
+		Use:     "demo-broker DIR",
 		Short:   "The NATS server of the demo",
 		Example: "  (started by lockstep demo)",
 		Hidden:  true,
-		Args:    cobra.NoArgs,
-		RunE:    func(*cobra.Command, []string) error { return demo.RunBroker(os.Stdin, os.Stdout) },
+		Args:    cobra.ExactArgs(1),
+		RunE:    func(_ *cobra.Command, args []string) error { return demo.RunBroker(args[0], os.Stdin, os.Stdout) },
 	}
 }

@@ -94,6 +94,32 @@ func TestFannedOutDemoThatIsInterruptedWithoutNATSGivesItsAccountAndLeavesNothin
 	wantNothing(t, tmp)
 }
 
+// By its button NATS comes back, and the nodes to it; killed it does not, and they go on without.
+func TestFannedOutDemoWhoseNATSIsKilledGoesOnAndLeavesNothing(t *testing.T) {
+	build(t)
+	tmp := temporary(t)
+	r := startDemo(t, tmp, "--fanout", "--duration", "60s", "--nodes", "2")
+	r.until("transactions a second")
+	page := &serving{url: strings.TrimSuffix(pageAddress.FindStringSubmatch(r.said.String())[1], "/")}
+	if status, body := page.ask(t, "POST", "/window/do/drought", "", ""); status != 200 || !strings.Contains(body, "returned to the stream") {
+		t.Errorf("the button: %d %q", status, body)
+	}
+	r.until("every node has returned")
+	broker := pidOf(mustWork(t, tmp, "demo-broker"), "demo-broker")
+	if broker == 0 {
+		t.Skip("without /proc the NATS server is not found")
+	}
+	if err := syscall.Kill(broker, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	r.until("follows Postgres directly")
+	r.interrupt()
+	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
+		t.Errorf("exit status %d\n%s", status, said)
+	}
+	wantNothing(t, tmp)
+}
+
 // A killed demo cannot clean up: its guard does, its nodes and its NATS server end with their input.
 func TestDemoThatIsKilledLeavesNothingToTheNext(t *testing.T) {
 	build(t)

@@ -47,7 +47,11 @@ func runCommand(t *testing.T, env []string, args ...string) (stdout, stderr stri
 // t.TempDir is neither, and a demo would go elsewhere.
 func temporary(t *testing.T) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("/tmp", "demo-test-")
+	base := os.TempDir()
+	if info, err := os.Stat(base); err != nil || info.Mode()&0o007 != 0o007 || len(base) > 32 {
+		base = "/tmp"
+	}
+	dir, err := os.MkdirTemp(base, "demo-test-")
 	if err != nil {
 		t.Fatal(err)
 	}

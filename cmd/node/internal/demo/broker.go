@@ -12,18 +12,11 @@ import (
 	"github.com/pglockstep/lockstep/internal/natsserver"
 )
 
-// The directories of brokers.
-const brokerDirs = "lockstep-nats-*"
-
-// RunBroker is a process with a NATS server in it, whose streams are files in a temporary directory. It answers
+// RunBroker is a process with a NATS server in it, whose streams are files in dir. It answers
 // requests from in, which stop the server (down) and start it again on the same files and port (up), and
-// ends when in does, so that neither it nor its files outlive the demo.
-func RunBroker(in io.Reader, out io.Writer) (err error) {
+// ends when in does, and removes dir, so that neither it nor its files outlive the demo.
+func RunBroker(dir string, in io.Reader, out io.Writer) (err error) {
 	p := &process{out: json.NewEncoder(out)}
-	dir, err := os.MkdirTemp("", brokerDirs)
-	if err != nil {
-		return p.failed(err)
-	}
 	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
 	server, err := natsserver.Start(natsserver.Config{Dir: dir})
 	if err != nil {
@@ -56,7 +49,25 @@ func RunBroker(in io.Reader, out io.Writer) (err error) {
 	return nil
 }
 
-// startBroker runs this program again as a NATS server, and waits until that takes connections.
-func startBroker(ctx context.Context, heed func(*child, message)) (*child, error) {
-	return startChild(ctx, "NATS", nil, heed, "demo-broker")
+// broker is this program, run again as a NATS server.
+type broker struct {
+	*child
+	dir string
+}
+
+// startBroker runs a broker, and waits until it takes connections.
+func startBroker(ctx context.Context, heed func(*child, message)) (b broker, err error) {
+	if b.dir, err = os.MkdirTemp("", "lockstep-nats-*"); err != nil {
+		return b, err
+	}
+	if b.child, err = startChild(ctx, "NATS", nil, heed, "demo-broker", b.dir); err != nil {
+		err = errors.Join(err, os.RemoveAll(b.dir))
+	}
+	return b, err
+}
+
+// end stops it. Its files are still there where it was killed.
+func (b broker) end() error {
+	b.stop()
+	return os.RemoveAll(b.dir)
 }

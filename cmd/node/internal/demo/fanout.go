@@ -13,7 +13,7 @@ import (
 
 // fanout is what carries the log to the nodes, beside Postgres.
 type fanout struct {
-	broker *child
+	broker broker
 	addr   string // of the NATS server
 	relay  *stream.Relay
 	stop   context.CancelFunc
@@ -71,8 +71,7 @@ func (f *fanout) end() (err error) {
 		f.stop()
 		err = <-f.ended
 	}
-	f.broker.stop()
-	return err
+	return errors.Join(err, f.broker.end())
 }
 
 // drought takes NATS away: the nodes are to follow Postgres directly meanwhile, and to return to the stream by
