@@ -42,7 +42,7 @@ func (s Status) MarshalJSON() ([]byte, error) {
 		Name: s.Name, State: s.State, Since: s.Since, Reason: s.Reason,
 		History: s.History.String(), Position: s.Position, AppliedSeq: s.AppliedSeq, HandedOutSeq: s.HandedOutSeq,
 		LastFetch: s.LastFetch, Staleness: s.Staleness.Seconds(), Bell: s.Bell, WhyBell: s.WhyBell, Gaps: gapsJSON(s.Gaps),
-		Fetches: s.Fetches, Cuts: s.Cuts, Events: s.Events, Passed: s.Passed, Skipped: s.Skipped,
+		Fetches: s.Fetches, Stills: s.Stills, Cuts: s.Cuts, Events: s.Events, Passed: s.Passed, Skipped: s.Skipped,
 		OutOfOrder: s.OutOfOrder, Rereads: s.Rereads, Unrung: s.Unrung, Sessions: s.Sessions, Failures: s.Failures,
 		Replays: s.Replays, EventsReplayed: s.EventsReplayed, Resyncs: s.Resyncs, Reloads: s.Reloads,
 		Checkpoint: checkpointOf(s.Checkpoint), Audit: auditOf(s.Audit),
@@ -79,6 +79,7 @@ type statusJSON struct {
 	WhyBell        string          `json:"bell_why,omitempty"`
 	Gaps           gapsJSON        `json:"gaps"`
 	Fetches        uint64          `json:"fetches"`
+	Stills         uint64          `json:"stills"`
 	Cuts           uint64          `json:"cuts"`
 	Events         uint64          `json:"events"`
 	Passed         uint64          `json:"passed"`

@@ -74,6 +74,9 @@ func (s *session) Identity() string { return "locksteptest" }
 // WhyBell implements replay.Session.
 func (s *session) WhyBell() string { return "" }
 
+// Still implements replay.Session.
+func (s *session) Still(context.Context, int64) (bool, error) { return false, nil }
+
 // Close implements replay.Session.
 func (s *session) Close() {
 	s.db.mu.Lock()

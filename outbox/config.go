@@ -163,14 +163,14 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, events, newest, missing, describe, fingerprints, turns, running, registered string
+	open, header, last, events, newest, missing, describe, fingerprints, turns, running, registered string
 }
 
 func loadStatements(schema string) (statements, error) {
 	var s statements
 	vars := map[string]string{"schema": schema}
 	for file, into := range map[string]*string{
-		"open": &s.open, "header": &s.header, "events": &s.events, "newest": &s.newest,
+		"open": &s.open, "header": &s.header, "last": &s.last, "events": &s.events, "newest": &s.newest,
 		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "turns": &s.turns,
 		"running": &s.running, "registered": &s.registered,
 	} {

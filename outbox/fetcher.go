@@ -36,6 +36,32 @@ func (s *Session) Fetch(ctx context.Context, req Request, sink Sink) error {
 	return err
 }
 
+// Still reports whether no sequence number has been handed out since lastSeq was the highest. Sequences know no
+// transactions: whoever has captured a change, and committed it before the call or not, has drawn a
+// number that is seen. It costs the server a fraction of a fetch. Behind a pooler it always says no.
+func (s *Session) Still(ctx context.Context, lastSeq int64) (still bool, err error) {
+	if s.pooled || s.fast.last.sd == nil {
+		return false, nil
+	}
+	p := s.fast.pg.StartPipeline(ctx)
+	s.fast.last.send(p, nil, binaryFormats)
+	err = p.Sync()
+	if err == nil {
+		err = one(p, func(v [][]byte) error {
+			n, err := pgtypeUint64(v)
+			still = err == nil && n == uint64(lastSeq)
+			return err
+		})
+	}
+	if closeErr := p.Close(); err == nil {
+		err = closeErr
+	}
+	if err != nil {
+		return false, fmt.Errorf("outbox: look for new numbers: %w", err)
+	}
+	return still, nil
+}
+
 // fetch is one call of Fetch.
 type fetch struct {
 	*Session

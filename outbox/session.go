@@ -34,7 +34,7 @@ const drawSQL = "select pg_current_xact_id()::text::bigint"
 type fetcher struct {
 	pg *pgconn.PgConn
 
-	header, draw, fingerprints, events statement
+	header, draw, fingerprints, events, last statement
 
 	byHand bool // transactions are begun by hand: the session's default does not reach them
 }
@@ -53,6 +53,7 @@ func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
 		header:       statement{name: "lockstep_header", sql: sql.header},
 		draw:         statement{name: "lockstep_draw", sql: drawSQL},
 		fingerprints: statement{name: "lockstep_fingerprints", sql: sql.fingerprints, params: []uint32{pgtype.OIDArrayOID}},
+		last:         statement{name: "lockstep_last", sql: sql.last},
 		events:       statement{name: "lockstep_events", sql: sql.events, params: []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
 	}
 }
@@ -62,7 +63,7 @@ func (f *fetcher) prepare(ctx context.Context) (err error) {
 	if f.events.sd != nil {
 		return nil
 	}
-	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.events} {
+	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.last, &f.events} {
 		if s.sd, err = f.pg.Prepare(ctx, s.name, s.sql, s.params); err != nil {
 			return fmt.Errorf("outbox: prepare the fetch: %w", err)
 		}

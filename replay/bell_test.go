@@ -134,6 +134,43 @@ func TestWithNothingUnaccountedForOnlyTheBeatFetches(t *testing.T) {
 	})
 }
 
+// A beat at which no number has been handed out fetches nothing, and the position stays; whatever is
+// not so plain is fetched as ever.
+func TestABeatThatFindsNoNewNumberFetchesNothing(t *testing.T) {
+	const beats = 8
+	live(t, Config{CatalogueEvery: time.Hour}, func(t *testing.T, r *rig) {
+		r.quiet()
+		r.set(func(db *fakeDB) { db.stills, db.deaf = true, true })
+		was, fetches := r.eng.Status(), r.fetches()
+		idle := r.db.begin() // draws an id and no number
+		time.Sleep(beats * r.eng.cfg.Beat)
+		synctest.Wait()
+		st := r.wantState(Live)
+		if n := st.Stills - was.Stills; n != beats || r.fetches() != fetches || st.Position.String() != was.Position.String() || st.Staleness >= r.eng.cfg.Beat {
+			t.Errorf("%d of %d beats and %d fetches, position %v and before %v, %v stale", n, beats, r.fetches()-fetches, st.Position, was.Position, st.Staleness)
+		}
+		idle.abort()
+
+		open := r.db.begin()
+		open.put(emp, 3, "three") // its number is handed out, its event not to be seen
+		time.Sleep(beats * r.eng.cfg.Beat)
+		synctest.Wait()
+		if n := r.fetches() - fetches; n < beats {
+			t.Errorf("%d fetches in %d beats with a number that is not accounted for", n, beats)
+		}
+		open.commit()
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		r.want(r.emp, 3, "three")
+
+		r.quiet()
+		fetches = r.fetches()
+		if err := r.eng.Barrier(t.Context()); err != nil || r.fetches() != fetches+1 {
+			t.Errorf("a barrier took %d fetches: %v", r.fetches()-fetches, err)
+		}
+	})
+}
+
 func TestABeatThatFindsEventsNobodyRangForPollsQuickly(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		r.quiet()

@@ -3,6 +3,7 @@ package replay
 import (
 	"context"
 	"log/slog"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -90,6 +91,11 @@ func (l *loop) follow(ctx context.Context, sess Session) error {
 		if p.sharing = l.e.takeSharing(); p.sharing != nil {
 			p.catalogue = true // tables that have changed their shape are not to be compared
 		}
+		if still, err := l.still(ctx, sess, p); err != nil {
+			return err
+		} else if still {
+			continue
+		}
 		err = l.advance(ctx, sess, p)
 		p.unshared(err)
 		l.e.nextSharing()
@@ -169,6 +175,39 @@ func (l *loop) plan(why cause) *plan {
 		}
 	}
 	return p
+}
+
+// still reports whether a beat has found that there is nothing to fetch: every number that was handed out is
+// accounted for, and there are no others. Nothing but the time moves on then, so that no event can be missed by it:
+// the position stays where the last fetch has brought it, and the next one, at the latest when the catalogue is compared,
+// begins there.
+func (l *loop) still(ctx context.Context, sess Session, p *plan) (still bool, err error) {
+	if p.cause != byBeat || p.draw || p.catalogue || p.sharing != nil || len(sess.Rings()) > 0 || !l.gaps.settled() || l.e.somebodyWaits() ||
+		slices.ContainsFunc(p.tables, func(t tablePlan) bool { return t.reload }) {
+		return false, nil
+	}
+	began := time.Now()
+	err = l.guard(ctx, l.cfg.FetchTimeout, func(ctx context.Context) error {
+		still, err = sess.Still(ctx, l.gaps.known)
+		return err
+	})
+	if err != nil {
+		return false, l.failed("look for new numbers", err)
+	}
+	if !still {
+		return false, nil
+	}
+	l.lastFetch, l.failures = began, 0
+	l.look = min(2*l.look, l.cfg.Beat)
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	st := &l.e.sh.st
+	st.Stills++
+	st.LastFetch, st.Bell, st.WhyBell = began, sess.Bell(), sess.WhyBell()
+	if l.e.sh.state != Closed {
+		l.e.sh.enter(Live, "", time.Now())
+	}
+	return true, nil
 }
 
 // paced sets the pace after a published or empty cut.

@@ -23,6 +23,7 @@ func TestRandomHistories(t *testing.T) {
 			for seed := range seeds {
 				st := history(t, seed, faults)
 				sum.Cuts += st.Cuts
+				sum.Stills += st.Stills
 				sum.Events += st.Events
 				sum.OutOfOrder += st.OutOfOrder
 				sum.Replays += st.Replays
@@ -43,7 +44,7 @@ func TestRandomHistories(t *testing.T) {
 			t.Logf("%d cuts, %d events, %d of them below an applied number, %d replays, %d fetches done again, gaps %d late and %d void, loads %v",
 				sum.Cuts, sum.Events, sum.OutOfOrder, sum.Replays, sum.Rereads, sum.Gaps.Late, sum.Gaps.Void, reasons)
 			// What did not happen was not tested.
-			if sum.OutOfOrder == 0 || sum.Gaps.Void == 0 || sum.Gaps.Late == 0 || sum.Rereads == 0 || reasons[Unreadable] == 0 || reasons[ReloadEvent] == 0 {
+			if sum.OutOfOrder == 0 || sum.Stills == 0 || sum.Gaps.Void == 0 || sum.Gaps.Late == 0 || sum.Rereads == 0 || reasons[Unreadable] == 0 || reasons[ReloadEvent] == 0 {
 				t.Error("the histories were too tame")
 			}
 			if faults && (sum.Replays == 0 || reasons[AnchorMissing] == 0 || reasons[Trimmed] == 0 || reasons[HistoryChanged] == 0 || reasons[Drift] == 0) {
@@ -84,6 +85,7 @@ func historyWith(t *testing.T, seed uint64, faults bool, again *restarts) (st St
 			w.store.Close()
 			w.renew("e", "d")
 		}
+		w.db.stills = seed%2 == 0
 		for range 10 {
 			w.step()
 		}

@@ -63,6 +63,9 @@ type Session interface {
 	// Beat returns the time that the last row attested by this node (Engine.Attest)
 	// has on this server; zero: there is none.
 	Beat(ctx context.Context) (time.Time, error)
+	// Still reports whether no sequence number has been handed out since lastSeq was the
+	// highest, as of after the call began. It may say no where it does not know.
+	Still(ctx context.Context, lastSeq int64) (bool, error)
 	// Fetch brings one cut to the sink. An error that wraps outbox.ErrMoved says that
 	// nothing has failed and another session is to go on.
 	Fetch(ctx context.Context, req outbox.Request, sink outbox.Sink) error

@@ -36,6 +36,7 @@ type script struct {
 	twice    bool         // bring what the position covers as well
 	during   func()       // runs after the snapshot of the next fetch was taken
 	relayed  bool         // fetches for which nobody waits bring what the last other one has brought
+	stills   bool         // it is found that no number was handed out
 	moved    int          // so many fetches say that another session is to go on
 	closed   int          // so often it was closed
 
@@ -191,6 +192,15 @@ func (s *fakeSession) Beat(context.Context) (at time.Time, err error) {
 		if n := len(s.db.beats); n > 0 {
 			at = s.db.beats[n-1].at
 		}
+		return nil
+	})
+}
+
+func (s *fakeSession) Still(_ context.Context, lastSeq int64) (still bool, err error) {
+	return still, s.call("Still", func() error {
+		s.db.mu.Lock()
+		defer s.db.mu.Unlock()
+		still = s.db.stills && s.db.seq == lastSeq
 		return nil
 	})
 }

@@ -135,13 +135,14 @@ type Status struct {
 	Position     outbox.Position
 	AppliedSeq   int64         // the highest number of which an event was applied or loaded
 	HandedOutSeq int64         // the highest number handed out, as of the last fetch
-	LastFetch    time.Time     // when the last completed fetch began: the state holds whatever was committed by then
+	LastFetch    time.Time     // when the last completed fetch began, or beat that found nothing to fetch: the state holds whatever was committed by then
 	Staleness    time.Duration // time since LastFetch; 0 before the first load is complete
 	Bell         string        // the doorbell of the last session: "wal", "notify", "poll", "stream"
 	WhyBell      string        // why it is not a better one; "" where there is nothing to say
 
 	Gaps       GapStats
 	Fetches    uint64 // completed
+	Stills     uint64 // beats that found that no number had been handed out since the last fetch, and fetched nothing
 	Cuts       uint64 // published, loads included
 	Events     uint64 // applied to followed tables
 	Passed     uint64 // events of tables that are not followed, or not kept

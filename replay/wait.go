@@ -189,3 +189,10 @@ func (e *Engine) tokensWait() bool {
 	}
 	return false
 }
+
+// somebodyWaits reports whether anybody waits for a fetch.
+func (e *Engine) somebodyWaits() bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return len(e.waiters) > 0 || len(e.want) > 0 || e.attested.waits()
+}

@@ -102,7 +102,8 @@ func (c *crowd) grow(ctx context.Context, n int, table string) error {
 
 func (c *crowd) fetches() (n uint64) {
 	for _, node := range c.nodes {
-		n += node.Status().Fetches
+		s := node.Status()
+		n += s.Fetches + s.Stills
 	}
 	return n
 }

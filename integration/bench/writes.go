@@ -38,12 +38,12 @@ func accountsTable(name string, opts ...lockstep.TableOption[int, account]) *loc
 const silentSchema = "lockstep_silent"
 
 // writerTables makes tables that are alike: untriggered, ours, captured without a
-// bell, and with the trigger that most tutorials show, which notifies at every row.
+// bell, with the trigger that most tutorials show, which notifies at every row, and with the least trigger.
 func (b *bench) writerTables(ctx context.Context) error {
-	if err := b.accountTables(ctx, accounts, "fillfactor = 50", "plain", "ours", "silent", "tutorial"); err != nil {
+	if err := b.accountTables(ctx, accounts, "fillfactor = 50", "plain", "ours", "silent", "tutorial", "least"); err != nil {
 		return err
 	}
-	return b.captureAccounts(ctx, "ours", "silent", "tutorial")
+	return b.captureAccounts(ctx, "ours", "silent", "tutorial", "least")
 }
 
 func (b *bench) accountTables(ctx context.Context, rows int, with string, names ...string) error {
@@ -57,10 +57,20 @@ func (b *bench) accountTables(ctx context.Context, rows int, with string, names 
 	return nil
 }
 
-func (b *bench) captureAccounts(ctx context.Context, ours, silent, tutorial string) error {
+// captureAccounts puts triggers on tables. least gets the least that a trigger of a statement can do which writes the
+// rows down as JSON: it looks at nothing, keeps no promise, and shows what of our cost is Postgres'.
+func (b *bench) captureAccounts(ctx context.Context, ours, silent, tutorial, least string) error {
 	err := b.exec(ctx, fmt.Sprintf(`create or replace function tell() returns trigger language plpgsql as $$
 		begin perform pg_notify('tutorial', new.id || ', ' || new.manager); return null; end $$;
 		create trigger tell after insert or update or delete on %s for each row execute function tell()`, tutorial))
+	if err != nil {
+		return err
+	}
+	err = b.exec(ctx, fmt.Sprintf(`create table if not exists least_log (seq bigint generated always as identity, xid xid8 not null default pg_current_xact_id(), row json not null, primary key (xid, seq));
+		truncate least_log;
+		create or replace function least() returns trigger language plpgsql as $$
+		begin insert into least_log (row) select row_to_json(n) from new_rows n; return null; end $$;
+		create trigger least after update on %s referencing new table as new_rows for each statement execute function least()`, least))
 	if err != nil {
 		return err
 	}
@@ -77,6 +87,7 @@ const (
 	overNone   = "commits/s of updates of one random row: our triggers with one live node, and no trigger"
 	overNotify = "commits/s of updates of one random row: our triggers with one live node, and a trigger that notifies for each row (\"id, manager\") with a listener"
 	overInsert = "commits/s of updates of one random row: our triggers with one live node, and capture that rings nothing and that nobody reads"
+	leastOver  = "commits/s of updates of one random row: a trigger that does nothing but insert row_to_json of the row into a log that nobody reads, and no trigger"
 )
 
 // writes: what capture costs the writers, with one live node and one listener.
@@ -109,7 +120,7 @@ func writes(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) writesWith(ctx context.Context, node *lockstep.Node, async bool) error {
-	tables, list, what := []string{"plain", "ours", "silent", "tutorial"}, []int{1, 4, 16, 64}, "fsync on"
+	tables, list, what := []string{"plain", "ours", "silent", "tutorial", "least"}, []int{1, 4, 16, 64}, "fsync on"
 	if b.quick {
 		tables, list = []string{"plain", "ours", "tutorial"}, []int{16, 64}
 	}
@@ -154,10 +165,11 @@ func (b *bench) sayRates(writers int, what string, async bool, rate map[string]s
 	b.ratio(name+": triggers and one live node / no trigger", overNone, rate["ours"].over(rate["plain"]), t[0])
 	b.ratio(name+": triggers and one live node / plain NOTIFY trigger", overNotify, rate["ours"].over(rate["tutorial"]), t[1])
 	b.ratio(name+": triggers and one live node / outbox insert alone", overInsert, rate["ours"].over(rate["silent"]), nil)
+	b.ratio(name+": the least trigger that writes a log / no trigger", leastOver, rate["least"].over(rate["plain"]), nil)
 	if async && writers == 1 {
 		b.ratio(name+", latency: triggers and one live node / no trigger", "the time of one commit: our triggers with one live node, and no trigger", rate["plain"].over(rate["ours"]), atMost(1.4))
 	}
-	for _, t := range []struct{ table, name string }{{"plain", "no trigger"}, {"ours", "triggers and one live node"}, {"silent", "outbox insert alone"}, {"tutorial", "plain NOTIFY trigger"}} {
+	for _, t := range []struct{ table, name string }{{"plain", "no trigger"}, {"ours", "triggers and one live node"}, {"silent", "outbox insert alone"}, {"tutorial", "plain NOTIFY trigger"}, {"least", "the least trigger that writes a log"}} {
 		b.value(name+": "+t.name, "commits/s", "updates of one random row of "+grouped(accounts), rate[t.table], nil)
 	}
 }
@@ -294,11 +306,11 @@ func (b *bench) listen(ctx context.Context, channel string, heard func(payload s
 // statements: one statement of 1, 100 and 100,000 rows.
 func statements(ctx context.Context, b *bench) error {
 	most := min(100_000, b.rows)
-	tables := []string{"bulk_plain", "bulk_ours", "bulk_silent", "bulk_tutorial"}
+	tables := []string{"bulk_plain", "bulk_ours", "bulk_silent", "bulk_tutorial", "bulk_least"}
 	if err := b.accountTables(ctx, most, "fillfactor = 100", tables...); err != nil {
 		return err
 	}
-	if err := b.captureAccounts(ctx, tables[1], tables[2], tables[3]); err != nil {
+	if err := b.captureAccounts(ctx, tables[1], tables[2], tables[3], tables[4]); err != nil {
 		return err
 	}
 	sizes := map[int]int{1: 200, 100: 50, most: 1} // statements in a round
@@ -334,7 +346,8 @@ func (b *bench) sayStatements(rows int, took map[string]series, last bool) {
 	b.ratio(name+": triggers / no trigger", "the time of a statement that commits by itself: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), t)
 	b.ratio(name+": triggers / outbox insert alone", "the same: our triggers, and capture that rings nothing", took["bulk_ours"].over(took["bulk_silent"]), nil)
 	b.ratio(name+": triggers / plain NOTIFY trigger", "the same: our triggers, and one that notifies for each row", took["bulk_ours"].over(took["bulk_tutorial"]), nil)
-	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_tutorial", "plain NOTIFY trigger"}} {
+	b.ratio(name+": the least trigger that writes a log / no trigger", "the same: a trigger that does nothing but insert row_to_json of the rows into a log that nobody reads, and none", took["bulk_least"].over(took["bulk_plain"]), nil)
+	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_tutorial", "plain NOTIFY trigger"}, {"bulk_least", "the least trigger that writes a log"}} {
 		b.value(name+": "+t.name, "ms", "the time of one statement, with its commit", took[t.table], nil)
 	}
 }

@@ -65,6 +65,9 @@ func (d *detour) flows(ctx context.Context) (bool, error) {
 	return run != nil, err
 }
 
+// Still implements replay.Session: fetches try the stream.
+func (d *detour) Still(context.Context, int64) (bool, error) { return false, nil }
+
 // WhyBell implements replay.Session.
 func (d *detour) WhyBell() string {
 	why := "not on the stream: " + d.why

@@ -97,6 +97,9 @@ func (s *session) Beat(ctx context.Context) (time.Time, error) {
 	return s.direct.Beat(ctx)
 }
 
+// Still implements replay.Session: a fetch asks nobody either.
+func (s *session) Still(context.Context, int64) (bool, error) { return false, nil }
+
 // Close implements replay.Session.
 func (s *session) Close() {
 	if !s.left {
