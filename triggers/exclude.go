@@ -98,7 +98,11 @@ func (in *installer) leftOut(ctx context.Context, q querier, t *table) (now []ex
 		}
 		return nil
 	})
+	var there bool // not where an earlier version is only to be printed for
 	if err == nil {
+		err = q.QueryRow(ctx, "select to_regclass($1) is not null", leftOutOf(in.Options)).Scan(&there)
+	}
+	if err == nil && there {
 		err = q.QueryRow(ctx, "select columns from "+leftOutOf(in.Options)+" where name = $1", t.Quoted).Scan(&remembered)
 	}
 	if err != nil && !errors.Is(err, pgx.ErrNoRows) {
@@ -122,7 +126,7 @@ func columns(ctx context.Context, q querier, t *table) ([]column, error) {
 	return found, nil
 }
 
-// lookUp is lookUp with the columns that are to be left out.
+// lookUp looks a table up, and with it the columns that are to be left out of it.
 func (in *installer) lookUp(ctx context.Context, q querier, name string) (*table, error) {
 	t, err := lookUp(ctx, q, in.Options, name)
 	if err != nil {
@@ -259,8 +263,12 @@ func keepOut(t *table, all []column, before []excluded) (keep []column, reasons 
 		keep, say = append(keep, c), append(say, quoted(c.Name))
 	}
 	for _, name := range unsure {
-		reasons = append(reasons, fmt.Sprintf("column %q was left out of capture, and which one that is now cannot be told: say --exclude-columns %s=%s, or --all-columns %s where it is gone",
-			name, t.Quoted, strings.Join(say, ","), t.Quoted))
+		gone := "without COLUMN where it is gone"
+		if len(say) == 1 {
+			gone = "--all-columns " + t.Quoted + " where it is gone"
+		}
+		reasons = append(reasons, fmt.Sprintf("column %q was left out of capture, and which one that is now cannot be told: say --exclude-columns %s=%s, with its name for COLUMN, or %s",
+			name, t.Quoted, strings.Join(say, ","), gone))
 	}
 	return keep, reasons
 }

@@ -181,7 +181,7 @@ func TestAColumnThatIsLeftOutStaysSoWhateverBecomesOfTheTable(t *testing.T) {
 		{"renamed in a table of partitions", parts, "alter table a rename ssn to social", "public.a", true, []string{"social"}, ""},
 		{"dropped", "", "alter table a drop ssn", "public.a", true, []string{"ssn"}, ""},
 		{"dropped and made again", "", "alter table a drop ssn; alter table a add ssn text", "public.a", true, []string{"ssn"}, ""},
-		{"two change names", "", "alter table a rename v to x; alter table a rename ssn to v; alter table a rename x to ssn", "public.a", true, nil, "cannot be told: say --exclude-columns public.a=COLUMN, or"},
+		{"two change names", "", "alter table a rename v to x; alter table a rename ssn to v; alter table a rename x to ssn", "public.a", true, nil, "cannot be told: say --exclude-columns public.a=COLUMN, with its name for COLUMN, or --all-columns public.a where"},
 		{"a column is added", "", "alter table a add more int default 5", "public.a", false, []string{"ssn"}, ""},
 		{"another is dropped and one renamed", "", "alter table a drop v; alter table a rename w to v", "public.a", false, []string{"ssn"}, ""},
 		{"its type changes", "", "alter table a alter ssn type varchar(50)", "public.a", false, []string{"ssn"}, ""},

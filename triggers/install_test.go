@@ -229,3 +229,19 @@ func TestNobodyWaitsForTheBell(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What an earlier version has left is in nobody's way: neither its functions nor the lack of its successor's tables.
+func TestAnInstallOfAnEarlierVersionIsBroughtUpToDate(t *testing.T) {
+	r := newRig(t, installTables, "public.part")
+	r.Exec(t, "drop table lockstep.left_out; create function lockstep.reread_sql(oid, text[], text) returns text language sql as $$ select 'no SQL' $$")
+	var sql strings.Builder
+	if err := triggers.Install(t.Context(), r.pool, triggers.Options{Logger: quiet, Print: &sql}, "public.part"); err != nil {
+		t.Errorf("printed: %v", err)
+	}
+	r.install(t, "public.part")
+	if found := r.list(t, "select p.oid::regprocedure::text from pg_proc p where proname = 'reread_sql' and pronamespace = 'lockstep'::regnamespace order by 1"); len(found) != 2 {
+		t.Errorf("its functions are %q", found)
+	}
+	r.Exec(t, "insert into part values (1, 1); update part set id = 2")
+	r.wantFold(t, "after it")
+}

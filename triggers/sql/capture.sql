@@ -185,7 +185,10 @@ $$;
 create or replace function :"schema".reread_sql(relid oid, images text[]) returns text
 language sql stable
 set search_path = pg_catalog, :"schema", pg_temp
-as $$ select reread_sql(relid, images, '{}') $$;
+as $$ select reread_sql(relid, images, '{}'::text[]) $$;
+
+-- Of an earlier version of this schema. While it is there, a third argument without a type means this one.
+drop function if exists :"schema".reread_sql(oid, text[], text);
 
 -- A digest of numbers in their order.
 create or replace aggregate :"schema".digest(bigint) (

@@ -64,7 +64,7 @@ create table if not exists :"schema".tables (
   key_columns text[] not null,      -- as they were called at install; capture looks them up when it must be sure
   mode        text not null check (mode in ('statement', 'row')),
   installed   timestamptz not null default pg_catalog.clock_timestamp(),
-  excluded    text[] not null default '{}' -- columns that are left out, as {{name,number},...}: they are never copied; number -1: it was dropped
+  excluded    text[] not null default '{}' -- columns that are left out, as {{name,number},...}: they are never copied; number -1: it was dropped, 0: only its name is known
 );
 
 -- What is left out of a table of this name, also while there is none: until install is told otherwise.
@@ -73,7 +73,7 @@ create table if not exists :"schema".left_out (
   columns text[] not null
 );
 
--- Who follows. A node writes its own row every few seconds.
+-- Who follows. A node writes its own row every few seconds, one on a stream every ten minutes.
 create table if not exists :"schema".nodes (
   name     text primary key,
   position text not null,
@@ -81,8 +81,8 @@ create table if not exists :"schema".nodes (
   host     text not null default '',
   version  integer not null default 0,
   beat     timestamptz not null default pg_catalog.clock_timestamp(),
-  stale_seconds double precision, -- at the beat: since the last completed fetch began; NULL: it does not say
-  bell     text not null default ''  -- that it uses: notify, wal or poll
+  stale_seconds double precision, -- at the beat: since the last completed fetch, or beat that found nothing to fetch, began; NULL: it does not say
+  bell     text not null default ''  -- that it uses: notify, wal, poll or stream
 );
 
 -- Events of transactions below this id may have been trimmed.
