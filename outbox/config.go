@@ -163,7 +163,7 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, last, events, newest, missing, describe, fingerprints, turns, running, registered string
+	open, header, last, events, newest, missing, describe, fingerprints, turns, running, leader, registered string
 }
 
 func loadStatements(schema string) (statements, error) {
@@ -172,7 +172,7 @@ func loadStatements(schema string) (statements, error) {
 	for file, into := range map[string]*string{
 		"open": &s.open, "header": &s.header, "last": &s.last, "events": &s.events, "newest": &s.newest,
 		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "turns": &s.turns,
-		"running": &s.running, "registered": &s.registered,
+		"running": &s.running, "leader": &s.leader, "registered": &s.registered,
 	} {
 		sql, err := psql.Render(files, "sql/"+file+".sql", vars)
 		if err != nil {

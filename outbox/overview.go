@@ -14,11 +14,6 @@ import (
 	"github.com/pglockstep/lockstep/internal/psql"
 )
 
-// byIndex reads what is needed of a large outbox only, and for the transaction: a pool's sessions are others' as
-// well. A plan that must scan a small table all the same then costs ten billion on paper, for which Postgres would
-// have the query compiled, in a second of a processor.
-const byIndex = "set local enable_seqscan = off; set local jit = off"
-
 // Overview is what the database knows of the log and of those who follow it.
 type Overview struct {
 	Bell    string    `json:"bell"`
@@ -63,7 +58,7 @@ type NodeSeen struct {
 	// 100,001 of them; BehindSeconds is the age of the oldest of them.
 	Behind        int64   `json:"behind_events"`
 	BehindSeconds float64 `json:"behind_seconds"`
-	// Staleness is how long ago the node's last completed fetch had begun, at
+	// Staleness is how long ago the node's last completed fetch, or beat that found nothing to fetch, had begun, at
 	// that beat, in seconds; nil where the node, or the schema, is of a version that does not say.
 	Staleness *float64 `json:"staleness_seconds,omitempty"`
 	// Bell is the doorbell that the node uses: "wal", "notify", "poll", "stream"; "" as above.
@@ -86,7 +81,7 @@ func Look(ctx context.Context, pool *pgxpool.Pool, schema string) (*Overview, er
 	var o Overview
 	var oldest *time.Time
 	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, byIndex); err != nil {
+		if _, err := tx.Exec(ctx, psql.ByIndex); err != nil {
 			return err
 		}
 		err := tx.QueryRow(ctx, logSQL).Scan(&o.Bell, &o.History, &o.Version, &o.Horizon, &o.Trimmed, &o.Bytes, &o.Rows, &oldest, &o.Rate, &o.OldestWriter, &o.OldestPrepared, &o.LogKept)

@@ -104,7 +104,7 @@ func (s *Session) noRelays(op string, err error) error {
 		case "42P01":
 			return fmt.Errorf("outbox: %s: schema %s has no table of relays: run lockstep install: %w", op, s.src.cfg.Schema, ErrRun)
 		case "42501":
-			return fmt.Errorf("outbox: %s: the role lacks the grants on %s.relays (install --print-grants): %w: %w", op, s.src.cfg.Schema, ErrRun, err)
+			return fmt.Errorf("outbox: %s: the role lacks the grants on %s.relays: run triggers/sql/grants_reader.sql for a node, grants_relay.sql for a relay: %w: %w", op, s.src.cfg.Schema, ErrRun, err)
 		}
 	}
 	return fmt.Errorf("outbox: %s: %w", op, err)
@@ -129,20 +129,15 @@ func (s *Session) Registered(ctx context.Context) (oids []uint32, err error) {
 // Leader names who holds the lead, for people; "" where that is not to be seen.
 func (s *Session) Leader(ctx context.Context) string {
 	var who string
-	err := s.conn.QueryRow(ctx, `select pg_catalog.format('pid %s, role %s', l.pid, coalesce(a.usename, '?'))
-		from pg_catalog.pg_locks l left join pg_catalog.pg_stat_activity a on a.pid = l.pid
-		where l.locktype = 'advisory' and l.granted and l.objsubid = 2 and l.classid = $1 and l.objid = $2
-		  and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())`,
-		uint32(s.at.schema), uint32(leadLock)).Scan(&who)
+	err := s.conn.QueryRow(ctx, s.src.sql.leader, uint32(s.at.schema), uint32(leadLock)).Scan(&who)
 	if err != nil {
 		return ""
 	}
 	return who
 }
 
-// Watch makes the server end this session, and with it the locks of a relay, where its client
-// has vanished without a word, within seconds, or is there and has asked nothing for idle. The
-// session must be one's own, not a pooler's.
+// Watch makes the server end this session, and with it a relay's locks, within seconds of its client's
+// machine vanishing, or once the client has asked nothing for idle. A session behind a pooler is refused.
 func (s *Session) Watch(ctx context.Context, idle time.Duration) error {
 	if s.pooled {
 		return errPooled

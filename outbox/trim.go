@@ -115,7 +115,7 @@ const trimTurn = "lockstep trim"
 func trimStep(ctx context.Context, pool *pgxpool.Pool, o TrimOptions, l limit, bound string) (deleted int64, horizon uint64, err error) {
 	outbox, row := pgx.Identifier{o.Schema, "outbox"}.Sanitize(), pgx.Identifier{o.Schema, "horizon"}.Sanitize()
 	err = pgx.BeginTxFunc(ctx, pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, byIndex); err != nil {
+		if _, err := tx.Exec(ctx, psql.ByIndex); err != nil {
 			return err
 		}
 		if mine, err := o.turn(ctx, tx); err != nil || !mine {

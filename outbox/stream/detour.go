@@ -15,7 +15,7 @@ type detour struct {
 	feed  *feed
 	why   string
 	tried time.Time
-	p     prover
+	p     finder
 	last  part // that came, believed or not
 }
 

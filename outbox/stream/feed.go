@@ -16,10 +16,9 @@ import (
 )
 
 const (
-	// silence is how long nothing may come before the consumer is made anew: one of a
-	// stream that was made anew may wait for numbers that are far off. It doubles, twice, while
-	// nothing new comes: the consumer that was is left to the server, which keeps it until nobody has asked for
-	// forgotten.
+	// silence is how long nothing may come before the consumer is made anew, since one of a stream that
+	// was made anew may wait for numbers that are far off. It doubles, at most twice, while nothing new comes.
+	// forgotten is when the server removes a consumer that nobody asks.
 	silence   = 2 * time.Second
 	forgotten = 10 * time.Second
 	// askWithin bounds each question to JetStream.

@@ -17,10 +17,10 @@ const (
 	fetchWithin = 30 * time.Second
 	// maxRate bounds the fetches in a second that rings and looks cause.
 	maxRate = 250
-	// resignAfter is for how many times RelayConfig.TakeOver a relay without NATS keeps the lead. A server
+	// resignAfter is for how many times RelayConfig.TakeOver a relay that gets nothing through to NATS keeps the lead. A server
 	// that is started again takes less, and nobody has to ask Postgres after that.
 	resignAfter = 10
-	// hung is for how long a relay that asks Postgres nothing keeps the lead: longer than a batch may
+	// hung is for how long at the least a relay that asks Postgres nothing keeps the lead: longer than a batch may
 	// take to be published.
 	hung = 15 * time.Second
 	// partAgain is how often a batch may get through in part before it is left to Postgres.

@@ -44,18 +44,23 @@ const (
 	changeWithin = time.Second
 	// changeEvery is how often: a forger must not make nodes ask.
 	changeEvery = time.Second
+	// changeSeldom, and up to twice as long, is how often it is asked for while ours is heard and messages of
+	// others come as well: a relay may go on, on a server that is not the primary any more, and be heard for ever.
+	changeSeldom = 15 * time.Second
 )
 
 // changes reports whether it is time to ask whether another run is there, of which messages have come. While
-// ours is heard it is not worth it: anybody who may publish can make messages of a run.
+// ours is heard it is seldom worth it: anybody who may publish can make messages of a run.
 func (s *session) changes(now time.Time) bool {
 	switch {
+	case s.foreign && now.Sub(s.looked) > s.seldom:
+		return true
 	case s.others == 0 || now.Sub(s.heard) < quiet:
 		return false
 	case s.changeAt.IsZero():
 		s.changeAt = now.Add(rand.N(changeWithin))
 	}
-	return !now.Before(s.changeAt)
+	return !now.Before(s.changeAt) && now.Sub(s.changed) >= changeEvery
 }
 
 // heardOurs notes that our run is there: messages of others that came before are not of its successor.
@@ -81,10 +86,8 @@ func (s *session) passOver() {
 // be put together with ours, and the next session begins with the anchors. It goes on with the
 // connections that there are.
 func (s *session) change(ctx context.Context) error {
-	if time.Since(s.changed) < changeEvery {
-		return nil
-	}
-	s.changed, s.used = time.Now(), time.Now()
+	now := time.Now()
+	s.changed, s.looked, s.used, s.foreign = now, now, now, false
 	direct := s.direct
 	if !s.open {
 		var err error
@@ -94,17 +97,20 @@ func (s *session) change(ctx context.Context) error {
 	}
 	run, err := direct.Running(ctx)
 	switch {
-	case err == nil && run.ID != s.run.ID:
+	case err == nil && !s.is(run, direct):
 		s.src.handed, s.open, s.left = &handed{direct, s.feed, run}, false, true
 		return fmt.Errorf("stream: %w: another relay leads", outbox.ErrMoved)
-	case err == nil || errors.Is(err, outbox.ErrRun):
+	case err == nil:
+		s.direct, s.open = direct, true
 		s.passOver()
-		if !s.open {
-			return s.take(ctx, direct)
-		}
 		return nil
-	case !s.open:
+	}
+	if !s.open {
 		direct.Close()
+	}
+	if errors.Is(err, outbox.ErrRun) { // none is there: ours may be followed by another, which is waited for
+		s.passOver()
+		return nil
 	}
 	return err
 }
@@ -118,6 +124,7 @@ func (s *session) message(m []byte, now time.Time) {
 		return
 	case p.run != s.run.ID:
 		s.others++
+		s.foreign = true
 		return
 	}
 	if err := p.verify(s.run.Key); err != nil {

@@ -46,8 +46,8 @@ type RelayConfig struct {
 	// CatalogueEvery is the time between two looks at the catalogue. Default 3 s.
 	CatalogueEvery time.Duration
 	// TakeOver is how often a relay that does not lead tries to, give or take: half of it at the
-	// least, drawn each time. One that leads gives the lead up after 10 times as long without
-	// NATS. Default 500 ms.
+	// least, drawn each time. One that leads gives the lead up after 10 times as long in
+	// which nothing got through to NATS. Default 500 ms.
 	TakeOver time.Duration
 	// MaxCut is the largest batch, in bytes, that is published; nodes read a larger one
 	// from Postgres. Default 64 MiB.
@@ -112,7 +112,7 @@ type RelayCounters struct {
 	Bytes    atomic.Uint64
 	Events   atomic.Uint64
 	Unsent   atomic.Uint64 // batches that could not be published
-	TooLarge atomic.Uint64 // batches left to Postgres: above RelayConfig.MaxCut, or more than NATS takes in seconds
+	TooLarge atomic.Uint64 // batches left to Postgres: above RelayConfig.MaxCut, or twice got through in part only
 }
 
 // NewRelay checks the configuration; it does not connect.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -46,22 +47,25 @@ type session struct {
 	untimed  bool          // the clocks are to be compared
 	highest  uint64        // transaction of which an event was given with the last answer
 	newest   uint64        // number of a batch that has come
-	heard    time.Time     // when a batch last came that is new
+	heard    time.Time     // when our run was last heard: a batch that is new, or a part that brings one on
 	patience time.Duration // how long after that the session ends
 	clock    clock
 	prints   map[uint32]string
-	printed  time.Time // when prints last came
-	drawing  time.Time // since when a transaction id is asked for in vain
-	others   uint64    // messages of other runs that came since ours was heard
-	changeAt time.Time // when the run that is there is asked for; zero: not drawn
-	changed  time.Time // when it was last asked for
-	left     bool      // feed and direct are the next session's
+	printed  time.Time     // when prints last came
+	drawing  time.Time     // since when a transaction id is asked for in vain
+	others   uint64        // messages of other runs that came since ours was heard
+	foreign  bool          // such messages have come since it was last asked which run is there
+	changeAt time.Time     // when the run that is there is asked for; zero: not drawn
+	changed  time.Time     // when it was last asked for
+	looked   time.Time     // the same, or when the session began
+	seldom   time.Duration // how long after that it is asked for, also while ours is heard
+	left     bool          // feed and direct are the next session's
 }
 
 func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
 	now := time.Now()
 	return &session{
-		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, patience: src.patience(),
+		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, looked: now, seldom: changeSeldom + rand.N(changeSeldom), patience: src.patience(),
 		join: joiner{max: src.MaxCut},
 	}
 }
@@ -131,7 +135,7 @@ func (s *session) connect(ctx context.Context) error {
 // take makes a connection the session's (invariant 2), or closes it.
 func (s *session) take(ctx context.Context, direct *outbox.Session) error {
 	run, err := direct.Running(ctx)
-	if err == nil && (run.ID != s.run.ID || !bytes.Equal(run.Key, s.run.Key) || direct.Identity() != s.identity) {
+	if err == nil && !s.is(run, direct) {
 		err = outbox.ErrRun
 	}
 	if err != nil {
@@ -143,6 +147,11 @@ func (s *session) take(ctx context.Context, direct *outbox.Session) error {
 	}
 	s.direct, s.open = direct, true
 	return nil
+}
+
+// is reports whether a run that was found on a connection is the session's.
+func (s *session) is(run outbox.Run, on *outbox.Session) bool {
+	return run.ID == s.run.ID && bytes.Equal(run.Key, s.run.Key) && on.Identity() == s.identity
 }
 
 // Fetch implements replay.Session: from memory where what came over the stream

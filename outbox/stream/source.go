@@ -165,7 +165,7 @@ func (s *source) onStream(ctx context.Context) (*session, error) {
 		f.close()
 		return nil, err
 	}
-	p := prover{counters: s.Counters}
+	p := finder{counters: s.Counters}
 	timer := time.NewTimer(firstWait)
 	defer timer.Stop()
 	for {
@@ -203,41 +203,41 @@ func (s *source) onPostgres(ctx context.Context) (replay.Session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &detour{Session: direct, src: s, feed: newFeed(s.Source), why: s.away, tried: time.Now(), p: prover{counters: s.Counters}}, nil
+	return &detour{Session: direct, src: s, feed: newFeed(s.Source), why: s.away, tried: time.Now(), p: finder{counters: s.Counters}}, nil
 }
 
-// prover knows the run that is there.
-type prover struct {
+// finder asks which run is there, and finds its messages.
+type finder struct {
 	counters *Counters
 	run      *outbox.Run // nil: none was there when Postgres was last asked
 	asked    time.Time
 	err      error // why none was
 }
 
-// registry is where runs are asked for: a session on Postgres.
-type registry interface {
+// runs is where the run is asked for: a session on Postgres.
+type runs interface {
 	Running(ctx context.Context) (outbox.Run, error)
 }
 
 // find returns the run that is there if one of the messages is of it. What else the messages name is never asked
 // for, so whoever can only publish keeps nobody from finding it.
-func (p *prover) find(ctx context.Context, direct registry, messages [][]byte) (*outbox.Run, error) {
-	if err := p.ask(ctx, direct); err != nil {
+func (f *finder) find(ctx context.Context, direct runs, messages [][]byte) (*outbox.Run, error) {
+	if err := f.ask(ctx, direct); err != nil {
 		return nil, err
 	}
 	for _, message := range slices.Backward(messages) {
 		m, err := open(message)
-		if err == nil && (p.run == nil || m.run != p.run.ID) {
-			p.counters.Foreign.Add(1)
+		if err == nil && (f.run == nil || m.run != f.run.ID) {
+			f.counters.Foreign.Add(1)
 			continue
 		}
 		if err == nil {
-			err = m.verify(p.run.Key)
+			err = m.verify(f.run.Key)
 		}
 		if err == nil {
-			return p.run, nil
+			return f.run, nil
 		}
-		p.counters.Forged.Add(1)
+		f.counters.Forged.Add(1)
 	}
 	return nil, nil
 }
@@ -246,26 +246,26 @@ func (p *prover) find(ctx context.Context, direct registry, messages [][]byte) (
 // nodes ask.
 const askEvery = 125 * time.Millisecond
 
-func (p *prover) ask(ctx context.Context, direct registry) error {
-	if time.Since(p.asked) < askEvery {
+func (f *finder) ask(ctx context.Context, direct runs) error {
+	if time.Since(f.asked) < askEvery {
 		return nil
 	}
-	p.asked = time.Now()
+	f.asked = time.Now()
 	run, err := direct.Running(ctx)
 	switch {
 	case errors.Is(err, outbox.ErrRun):
-		p.run, p.err = nil, err
+		f.run, f.err = nil, err
 	case err != nil:
 		return err
 	default:
-		p.run, p.err = &run, nil
+		f.run, f.err = &run, nil
 	}
 	return nil
 }
 
-func (p *prover) why(f *feed) error {
-	if p.err != nil {
-		return p.err
+func (f *finder) why(from *feed) error {
+	if f.err != nil {
+		return f.err
 	}
-	return errors.New(f.why())
+	return errors.New(from.why())
 }

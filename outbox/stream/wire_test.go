@@ -197,7 +197,7 @@ func TestAFloodOfForgedRunsHidesNoneThatIsThere(t *testing.T) {
 	}
 	for _, there := range []outbox.Run{{ID: 4711, Key: key}, {ID: 4711, Key: []byte("another")}} {
 		c := new(Counters)
-		p := prover{counters: c}
+		p := finder{counters: c}
 		run, err := p.find(t.Context(), leading{there}, messages)
 		right := bytes.Equal(there.Key, key)
 		if err != nil || (run != nil) != right || c.Foreign.Load() < 9_000 || (c.Forged.Load() == 1) == right {
@@ -208,7 +208,7 @@ func TestAFloodOfForgedRunsHidesNoneThatIsThere(t *testing.T) {
 
 func TestAFloodOfRunsThatNobodyHasHeardOfAsksPostgresAFewTimes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p, n := prover{counters: new(Counters)}, asked(0)
+		p, n := finder{counters: new(Counters)}, asked(0)
 		flood := func() {
 			t.Helper()
 			var messages [][]byte
