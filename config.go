@@ -44,9 +44,10 @@ type Config struct {
 	// Source is another way to follow than to ask Postgres each time: stream.Source of package
 	// outbox/stream, which only who names it here links. Default: none.
 	Source Feed
-	// Beat is the longest time between two fetches, and so what a lost ring costs. Default 250 ms.
+	// Beat is the longest time between two looks for changes (a fetch, or a beat that finds nothing to fetch), and
+	// so what a lost ring costs. Default 250 ms.
 	Beat time.Duration
-	// MaxStale is how long ago the last completed fetch may have begun for the
+	// MaxStale is how long ago the last completed look for changes may have begun for the
 	// node to be live. Default 1 s.
 	MaxStale time.Duration
 	// MaxBytes bounds the memory of all tables: a load or a change that would
@@ -62,10 +63,10 @@ type Config struct {
 	// what a pointer leads to inside a row that they share with everybody. It
 	// costs a hash of every row and is for tests. Default off.
 	DetectMutation bool
-	// Register is how often the node writes its name, position and state into
-	// the table of nodes, up to a quarter sooner or later, which is drawn; negative: never, and
-	// then trimming does not spare what this node has not fetched, nor where it is longer than
-	// half an hour or so. Default 5 s, with a Source 10 min.
+	// Register is how often the node writes its name, position and state into the
+	// table of nodes; each pause is drawn, up to a quarter shorter or longer. Trimming spares
+	// only what nodes seen within the last hour have not fetched: keep it below half an hour. Negative:
+	// never, and then trimming does not spare what this node has not fetched. Default 5 s, with a Source 10 min.
 	Register time.Duration
 	// Retention is how long events stay in the outbox, which is how long a node
 	// may be away and still come back by replay. The nodes trim by turns, each

@@ -15,8 +15,8 @@
 //
 // A node follows within milliseconds. While Postgres cannot be reached it goes on
 // answering from memory and says since when ([Node.Status]); it comes back by
-// replaying what it missed. Live means that the last completed fetch
-// began no longer ago than Config.MaxStale.
+// replaying what it missed. Live means that the last completed fetch, or beat that found
+// nothing to fetch, began no longer ago than Config.MaxStale.
 //
 // [Node.Barrier] makes what was committed before it visible. [Table.Put],
 // [Table.Update], [Table.Delete] and [Node.Tx] write to Postgres and return once this

@@ -41,7 +41,7 @@ type Node struct {
 // given to Start again; a table that another node keeps is a mistake.
 //
 // The node opens at most two connections of its own, three with Config.Audit, as the pool would open
-// them; writes, and a short one every few seconds for the register of nodes, go through the pool.
+// them; writes, and a short one for the register of nodes every few seconds (ten minutes with a Source), go through the pool.
 func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTable) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), pool: pool, tables: tables}
 	good, mistakes := n.claim()

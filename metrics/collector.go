@@ -90,6 +90,7 @@ func (g gather) log(s *lockstep.Status) {
 		g.counter(loads, s.LoadsFor[reason], word(string(reason)))
 	}
 	g.counter(rereads, s.Rereads)
+	g.counter(stills, s.Stills)
 	g.counter(unrung, s.Unrung)
 }
 

@@ -14,7 +14,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 // The metrics, in the order of docs/metrics.md.
 var (
 	nodeState   = desc("node_state", "1 for the state that the node is in, 0 for the others.", "state")
-	staleness   = desc("staleness_seconds", "Time since the last completed fetch began: the node holds whatever had been committed by then.")
+	staleness   = desc("staleness_seconds", "Time since the last completed fetch, or beat that found nothing to fetch, began: the node holds whatever had been committed by then.")
 	positionAge = desc("position_age_seconds", "Time since a cut was last published. It grows while nobody writes.")
 	nodeBell    = desc("bell", "1 for the doorbell in use, 0 for the others.", "bell")
 
@@ -32,6 +32,7 @@ var (
 	replayed = desc("events_replayed_total", "Events applied by them.")
 	loads    = desc("loads_total", "Loads of tables from the database, by reason.", "reason")
 	rereads  = desc("rereads_total", "Fetches that were done again to read rows, or tables, that events could not carry.")
+	stills   = desc("still_beats_total", "Beats that found that nothing had been captured since the last fetch, and fetched nothing.")
 	unrung   = desc("unrung_beats_total", "Beats that found events for which nobody had rung.")
 	sessions = desc("sessions_total", "Sessions opened with the server.")
 	failures = desc("failures_total", "Calls of the server that failed, lost bells included.")

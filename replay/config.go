@@ -10,10 +10,10 @@ import (
 // Config tunes an Engine. The zero value of every field means its default,
 // which ends the field's comment.
 type Config struct {
-	// Beat is the longest time between the beginnings of two fetches while a
-	// session is healthy; it bounds what a lost ring costs. 250 ms.
+	// Beat is the longest time between the beginnings of two looks for changes (a fetch, or
+	// a beat that finds nothing to fetch) while a session is healthy; it bounds what a lost ring costs. 250 ms.
 	Beat time.Duration
-	// MaxStale is how long ago the last completed fetch may have begun for the
+	// MaxStale is how long ago the last completed fetch, or beat that found nothing to fetch, may have begun for the
 	// engine to call itself live. It must be longer than Beat. 1 s.
 	MaxStale time.Duration
 	// CatalogueEvery is the time between two comparisons of the tables'

@@ -17,7 +17,7 @@ type State int
 // The states.
 const (
 	Loading    State = iota // the first load is not complete: there is nothing to read
-	Live                    // the last completed fetch began within MaxStale, and every table is kept
+	Live                    // the last completed fetch, or beat that found nothing to fetch, began within MaxStale, and every table is kept
 	Stale                   // reads are answered from memory, which may be older than MaxStale
 	CatchingUp              // a new session is replaying what was missed
 	Resyncing               // all tables are being loaded again, readers are served the old state

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -20,8 +21,10 @@ func columnsByTable(given, all []string) (map[string][]string, error) {
 		if strings.TrimSpace(parts[1]) == "" {
 			return nil, fmt.Errorf("--exclude-columns %s names no column: say --all-columns %s to have all of them captured", text, parts[0])
 		}
-		if _, twice := byTable[parts[0]]; twice {
-			return nil, fmt.Errorf("--exclude-columns or --all-columns name table %s twice: give all of its columns at once", parts[0])
+		if _, twice := byTable[parts[0]]; slices.Contains(all, parts[0]) {
+			return nil, fmt.Errorf("table %s is in --all-columns and in --exclude-columns: give one", parts[0])
+		} else if twice {
+			return nil, fmt.Errorf("--exclude-columns names table %s twice: give all of its columns in one list", parts[0])
 		}
 		for _, c := range splitOutsideQuotes(parts[1], ',') {
 			name, err := columnName(c)

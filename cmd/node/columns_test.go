@@ -23,8 +23,8 @@ func TestColumnsAreNamedAsSQLWritesThem(t *testing.T) {
 			t.Errorf("%q is %q, %v", bad, got, err)
 		}
 	}
-	for _, all := range [][]string{nil, {"a"}} {
-		if _, err := columnsByTable([]string{"a=b", "a=c"}[len(all):], all); err == nil || !strings.Contains(err.Error(), "twice") {
+	for want, all := range map[string][]string{"names table a twice": nil, "is in --all-columns and in": {"a"}} {
+		if _, err := columnsByTable([]string{"a=b", "a=c"}, all); err == nil || !strings.Contains(err.Error(), want) {
 			t.Error(err)
 		}
 	}

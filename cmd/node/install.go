@@ -33,11 +33,12 @@ How nodes learn of a commit is the bell:
   off     they poll
 Nodes that run go over to another bell by themselves.
 
---exclude-columns names columns of a table that are never copied into the outbox, such as secrets and large
-documents; the table is installed with it. It says all that are left out of that table: those that were and are not named are captured again,
-and --all-columns public.employees captures all. Without these every table keeps what it has, a new table of its name and a new column of theirs too. install says what it changes,
-inspect what is left out. A node whose Go type has such a column refuses the table. What the outbox holds
-already stays until it is trimmed.`,
+--exclude-columns names the columns of a table that are never copied into the outbox, such as secrets
+and large documents. The list replaces the one before: what is not named is captured again.
+--all-columns public.employees captures all of them. Either flag also installs the table. Without them
+nothing changes: what is left out stays so by name, also for a table or a column that is made under that
+name later. install says what it changes, inspect what is left out. A node whose Go type has such a
+column refuses the table. What the outbox holds already stays until it is trimmed.`,
 		Example: `  lockstep install --table public.employees --table public.departments
   lockstep install --table 'public.*'
   lockstep install --table public.employees --print-sql > review.sql

@@ -63,7 +63,7 @@ func (b *bench) growNodes(ctx context.Context) (err error) {
 		const at = "nodes at 100 commits/s: "
 		b.place(at+"commit to visible in the first", "median", x, "ms", series{ms(quantile(took, 0.5))})
 		b.place(at+"commit to visible in the first", "p99", x, "ms", series{ms(quantile(took, 0.99))})
-		b.place(at+"fetches", "all nodes", x, "fetches/s", series{last.fetches / sec})
+		b.place(at+"fetches", "all nodes", x, "fetches/s", series{last.looks / sec})
 		b.place(at+"received from Postgres", "all nodes", x, "bytes/s", series{last.bytes / sec})
 		if last.cpu > 0 {
 			b.place(at+"processor time of Postgres", "measured, with the writer", x, "cores", series{last.cpu.Seconds() / sec})
@@ -106,9 +106,9 @@ func (b *bench) costsOf(ctx context.Context, nodes, n int, s spent, commitCPU ti
 	sec := s.took.Seconds()
 	commits := float64(n)
 	events := commits * float64(nodes)
-	c.perCommit = max(0.1, (s.fetches/float64(nodes)-beats*sec)/commits)
-	c.fetchCPU = max(1e-6, (s.cpu.Seconds()-commitCPU.Seconds()*commits-events*c.eventCPU)/s.fetches)
-	c.fetchBytes = max(1, (s.bytes-events*c.eventBytes)/s.fetches)
+	c.perCommit = max(0.1, (s.looks/float64(nodes)-beats*sec)/commits)
+	c.fetchCPU = max(1e-6, (s.cpu.Seconds()-commitCPU.Seconds()*commits-events*c.eventCPU)/s.looks)
+	c.fetchBytes = max(1, (s.bytes-events*c.eventBytes)/s.looks)
 	return c, nil
 }
 

@@ -100,7 +100,7 @@ func (c *crowd) grow(ctx context.Context, n int, table string) error {
 	return nil
 }
 
-func (c *crowd) fetches() (n uint64) {
+func (c *crowd) looks() (n uint64) {
 	for _, node := range c.nodes {
 		s := node.Status()
 		n += s.Fetches + s.Stills
@@ -123,7 +123,7 @@ func (c *crowd) close(ctx context.Context) error {
 type spent struct {
 	took    time.Duration
 	cpu     time.Duration // of the server
-	fetches float64
+	looks   float64
 	commits float64 // transactions of any kind, also the register's
 	bytes   float64
 }
@@ -138,11 +138,11 @@ func (c *crowd) spend(ctx context.Context, b *bench, fn func() error) (s spent, 
 	if err != nil {
 		return s, err
 	}
-	began, cpu, fetches, bytes := time.Now(), b.serverCPU(), c.fetches(), c.wire.received.Load()
+	began, cpu, looks, bytes := time.Now(), b.serverCPU(), c.looks(), c.wire.received.Load()
 	if err := fn(); err != nil {
 		return s, err
 	}
-	s = spent{took: time.Since(began), cpu: b.serverCPU() - cpu, fetches: float64(c.fetches() - fetches), bytes: float64(c.wire.received.Load() - bytes)}
+	s = spent{took: time.Since(began), cpu: b.serverCPU() - cpu, looks: float64(c.looks() - looks), bytes: float64(c.wire.received.Load() - bytes)}
 	after, err := commits()
 	s.commits = float64(after - before)
 	return s, err
@@ -171,15 +171,15 @@ func idle(ctx context.Context, b *bench) (err error) {
 			return err
 		}
 		n, sec := float64(b.idle), s.took.Seconds()
-		queries, fetched = append(queries, s.commits/n/sec), append(fetched, s.fetches/n/sec)
+		queries, fetched = append(queries, s.commits/n/sec), append(fetched, s.looks/n/sec)
 		if s.cpu > 0 {
-			share, each = append(share, 100*s.cpu.Seconds()/sec*100/n), append(each, float64(s.cpu.Microseconds())/s.fetches)
+			share, each = append(share, 100*s.cpu.Seconds()/sec*100/n), append(each, float64(s.cpu.Microseconds())/s.looks)
 		}
 	}
-	b.value("an idle node", "queries/s", "transactions that the server counted, by nodes; a fetch is one round trip and one transaction", queries, atMost(5))
+	b.value("an idle node", "queries/s", "transactions that the server counted, by nodes; a look is one round trip and one transaction", queries, atMost(5))
 	b.value("100 idle nodes: of one core of Postgres", "%", fmt.Sprintf("processor time of the server and all its processes, measured with %d nodes", b.idle), share, atMost(5))
-	b.value("an idle node: fetches", "fetches/s", "as nodes count them", fetched, nil)
-	b.value("an idle node: a fetch", "µs of Postgres", "the server's processor time by the fetches", each, nil)
+	b.value("an idle node: looks", "looks/s", "fetches, and beats that found nothing to fetch, as nodes count them", fetched, nil)
+	b.value("an idle node: a look", "µs of Postgres", "the server's processor time by the looks", each, nil)
 	return nil
 }
 

@@ -201,7 +201,7 @@ func query[T any](ctx context.Context, e *exam, file string, args ...any) ([]T, 
 	}
 	var found []T
 	err = pgx.BeginTxFunc(ctx, e.pool, pgx.TxOptions{IsoLevel: pgx.RepeatableRead, AccessMode: pgx.ReadOnly}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, "set local enable_seqscan = off; set local jit = off"); err != nil { // of a large outbox only the ends are read, and nothing is compiled for it
+		if _, err := tx.Exec(ctx, psql.ByIndex); err != nil {
 			return err
 		}
 		rows, _ := tx.Query(ctx, sql, args...) // the error comes with the rows

@@ -14,6 +14,11 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
+// ByIndex keeps queries on a large outbox to its indexes, for this transaction only, since a pool's connections
+// are shared. A plan that must scan a small table all the same is then priced at ten billion, for which Postgres would
+// compile the query, in a second of processor time: hence no JIT.
+const ByIndex = "set local enable_seqscan = off; set local jit = off"
+
 // variable matches psql's :"name" (an identifier) and :'name' (a literal).
 var variable = regexp.MustCompile(`:"([a-z_]+)"|:'([a-z_]+)'`)
 

@@ -143,8 +143,12 @@ func (w *Window) asked(n *watched, dark bool) nodeJSON {
 // registered is a node of which the register tells.
 func (w *Window) registered(n *outbox.NodeSeen, dark bool) nodeJSON {
 	j := nodeJSON{Name: n.Name, State: n.State, Tone: toneOf(n.State), Stale: seconds(n.Age), Of: "since its last beat", Actions: []actionJSON{}}
-	if n.Age > 30 {
-		j.State, j.Tone, j.Reason = "silent", Bad, "it has ended, or cannot reach Postgres"
+	silent := 30.0
+	if n.Bell == "stream" { // such a node beats every ten minutes
+		silent = 15 * 60
+	}
+	if n.Age > silent {
+		j.State, j.Tone, j.Reason = "silent", Bad, "it has ended, cannot reach Postgres, or beats seldom"
 	}
 	behind := count(float64(n.Behind))
 	if n.Behind > 100_000 {
