@@ -68,9 +68,9 @@ func (b *bench) captureAccounts(ctx context.Context, ours, silent, tutorial, lea
 	}
 	err = b.exec(ctx, fmt.Sprintf(`create table if not exists least_log (seq bigint generated always as identity, xid xid8 not null default pg_current_xact_id(), row json not null, primary key (xid, seq));
 		truncate least_log;
-		create or replace function least() returns trigger language plpgsql as $$
+		create or replace function write_least() returns trigger language plpgsql as $$
 		begin insert into least_log (row) select row_to_json(n) from new_rows n; return null; end $$;
-		create trigger least after update on %s referencing new table as new_rows for each statement execute function least()`, least))
+		create trigger write_least after update on %s referencing new table as new_rows for each statement execute function write_least()`, least))
 	if err != nil {
 		return err
 	}
