@@ -45,8 +45,7 @@ as $$
 #variable_conflict use_variable
 declare
   table_name constant text := coalesce(tg_argv[0], name_of(tg_relid));
-  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
-  note constant text := coalesce(current_setting(noted, true), '');
+  note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
@@ -97,7 +96,7 @@ begin
   if lost then
     perform note_lost();
   elsif not marked and changed > 0 then
-    done := set_config(noted, case when starts_with(note, this) then note else this end || tg_relid || ',', true);
+    done := set_config(noted(), case when starts_with(note, this) then note else this end || tg_relid || ',', true);
   end if;
   return null;
 end
@@ -115,8 +114,7 @@ as $$
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
   table_name constant text := coalesce(tg_argv[0], name_of(root));
-  noted constant text := 'lockstep.marks' || 'outbox'::regclass::oid;
-  note constant text := coalesce(current_setting(noted, true), '');
+  note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
@@ -135,7 +133,7 @@ begin
     end if;
   end if;
   if changed > 0 then
-    done := set_config(noted, next_note, true);
+    done := set_config(noted(), next_note, true);
     return null;
   end if;
   -- An UPDATE may have changed the key: both images give keys to look at.
@@ -148,7 +146,7 @@ begin
   if lost then
     perform note_lost();
   else
-    done := set_config(noted, next_note, true);
+    done := set_config(noted(), next_note, true);
   end if;
   return null;
 end
