@@ -43,23 +43,18 @@ func (s *Session) Still(ctx context.Context, lastSeq int64) (still bool, err err
 	if s.pooled || s.fast.last.sd == nil {
 		return false, nil
 	}
-	p := s.fast.pg.StartPipeline(ctx)
-	s.fast.last.send(p, nil, binaryFormats)
-	err = p.Sync()
-	if err == nil {
-		err = one(p, func(v [][]byte) error {
-			n, err := pgtypeUint64(v)
-			still = err == nil && n == uint64(lastSeq)
-			return err
-		})
+	r := s.fast.pg.ExecStatement(ctx, s.fast.last.sd, nil, nil, binaryFormats).Read()
+	if err = r.Err; err == nil && len(r.Rows) != 1 {
+		err = fmt.Errorf("the sequence has %d rows", len(r.Rows))
 	}
-	if closeErr := p.Close(); err == nil {
-		err = closeErr
+	var last uint64
+	if err == nil {
+		last, err = pgtypeUint64(r.Rows[0])
 	}
 	if err != nil {
 		return false, fmt.Errorf("outbox: look for new numbers: %w", err)
 	}
-	return still, nil
+	return last == uint64(lastSeq), nil
 }
 
 // fetch is one call of Fetch.

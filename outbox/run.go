@@ -86,7 +86,7 @@ func (s *Session) register(ctx context.Context, run Run) error {
 // Running returns the run of the relay that leads if its connection is there, in the life of the
 // server that this session is connected to. Else ErrRun.
 func (s *Session) Running(ctx context.Context) (run Run, err error) {
-	err = s.within(ctx, func() error { return s.conn.QueryRow(ctx, s.src.sql.running).Scan(&run.ID, &run.Key) })
+	err = s.within(ctx, func() error { return s.conn.QueryRow(ctx, s.src.sql.running).Scan(&run.ID, &run.Key, nil, nil) })
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return Run{}, fmt.Errorf("outbox: %w", ErrRun)
@@ -142,8 +142,8 @@ func (s *Session) Watch(ctx context.Context, idle time.Duration) error {
 	if s.pooled {
 		return errPooled
 	}
-	_, err := s.conn.Exec(ctx, fmt.Sprintf("set tcp_keepalives_idle = %[1]d; set tcp_keepalives_interval = %[1]d; set tcp_keepalives_count = 2; set tcp_user_timeout = %[2]d; "+
-		"set idle_session_timeout = %[3]d", 1, (2*time.Second).Milliseconds(), idle.Milliseconds()))
+	_, err := s.conn.Exec(ctx, fmt.Sprintf("set tcp_keepalives_idle = 1; set tcp_keepalives_interval = 1; set tcp_keepalives_count = 2; set tcp_user_timeout = '2s'; "+
+		"set idle_session_timeout = %d", idle.Milliseconds()))
 	if err != nil {
 		return fmt.Errorf("outbox: watch the connection: %w", err)
 	}

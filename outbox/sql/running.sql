@@ -1,6 +1,6 @@
--- The run of the relay that leads, with its key, if the connection that the run is bound to is there: it
+-- The run of the relay that leads, with its key, and where it runs, if the connection that the run is bound to is there: it
 -- holds an advisory lock by the number of the run. No row: it is not.
-select r.run, r.key
+select r.run, r.key, r.host, r.at
 from :"schema".relays r
 where exists (
   select from pg_catalog.pg_locks l

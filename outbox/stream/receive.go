@@ -49,11 +49,14 @@ const (
 	changeSeldom = 15 * time.Second
 )
 
+// anyway draws when to ask, if ours is heard until then.
+func anyway(now time.Time) time.Time { return now.Add(changeSeldom + rand.N(changeSeldom)) }
+
 // changes reports whether it is time to ask whether another run is there, of which messages have come. While
 // ours is heard it is seldom worth it: anybody who may publish can make messages of a run.
 func (s *session) changes(now time.Time) bool {
 	switch {
-	case s.foreign && now.Sub(s.looked) > s.seldom:
+	case s.foreign && now.After(s.anyway):
 		return true
 	case s.others == 0 || now.Sub(s.heard) < quiet:
 		return false
@@ -87,7 +90,7 @@ func (s *session) passOver() {
 // connections that there are.
 func (s *session) change(ctx context.Context) error {
 	now := time.Now()
-	s.changed, s.looked, s.used, s.foreign = now, now, now, false
+	s.changed, s.used, s.anyway, s.foreign = now, now, anyway(now), false
 	direct := s.direct
 	if !s.open {
 		var err error

@@ -164,7 +164,7 @@ func follower(t *testing.T) (s *session, log *logbuf.Buffer) {
 	log = &logbuf.Buffer{}
 	src := Source{}.withDefaults(slog.New(slog.NewTextHandler(log, nil)))
 	now := time.Now()
-	s = &session{src: &source{Source: src}, run: outbox.Run{ID: 1, Key: key}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now, looked: now, seldom: changeSeldom, join: joiner{max: src.MaxCut}}
+	s = &session{src: &source{Source: src}, run: outbox.Run{ID: 1, Key: key}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now, anyway: now.Add(changeSeldom), join: joiner{max: src.MaxCut}}
 	s.clock.measured(now, now, now)
 	return s, log
 }
@@ -193,7 +193,7 @@ func TestAnotherRunIsSeldomAskedForWhileOursIsHeard(t *testing.T) {
 			s.message(messages(t, rand.Int64(), i, 10)[0], time.Now())
 			if s.changes(time.Now()) {
 				asked++
-				s.looked, s.foreign = time.Now(), false
+				s.anyway, s.foreign = time.Now().Add(changeSeldom), false
 			}
 			s.message(messages(t, 1, i+1, 10)[0], time.Now())
 		}

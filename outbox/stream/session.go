@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -51,21 +50,20 @@ type session struct {
 	patience time.Duration // how long after that the session ends
 	clock    clock
 	prints   map[uint32]string
-	printed  time.Time     // when prints last came
-	drawing  time.Time     // since when a transaction id is asked for in vain
-	others   uint64        // messages of other runs that came since ours was heard
-	foreign  bool          // such messages have come since it was last asked which run is there
-	changeAt time.Time     // when the run that is there is asked for; zero: not drawn
-	changed  time.Time     // when it was last asked for
-	looked   time.Time     // the same, or when the session began
-	seldom   time.Duration // how long after that it is asked for, also while ours is heard
-	left     bool          // feed and direct are the next session's
+	printed  time.Time // when prints last came
+	drawing  time.Time // since when a transaction id is asked for in vain
+	others   uint64    // messages of other runs that came since ours was heard
+	foreign  bool      // such messages have come since it was last asked which run is there
+	changeAt time.Time // when the run that is there is asked for; zero: not drawn
+	changed  time.Time // when it was last asked for
+	anyway   time.Time // when it is asked for, also while ours is heard
+	left     bool      // feed and direct are the next session's
 }
 
 func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
 	now := time.Now()
 	return &session{
-		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, looked: now, seldom: changeSeldom + rand.N(changeSeldom), patience: src.patience(),
+		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, anyway: anyway(now), patience: src.patience(),
 		join: joiner{max: src.MaxCut},
 	}
 }
