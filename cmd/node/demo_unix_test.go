@@ -17,6 +17,12 @@ func TestDemoThatIsInterruptedGivesItsAccountAndLeavesNothing(t *testing.T) {
 	r.until("node-2 has loaded")
 	mustWork(t, tmp, "demo-node --name node-1", "demo-node --name node-2", "postgres -D", "guard.sh", "idle")
 	r.until("transactions a second")
+	r.wantAccount(t, tmp)
+}
+
+// wantAccount interrupts a demo that has begun: it says what it has found, and leaves nothing.
+func (r *running) wantAccount(t *testing.T, tmp string) {
+	t.Helper()
 	r.interrupt()
 	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
 		t.Errorf("exit status %d\n%s", status, said)
@@ -29,11 +35,7 @@ func TestDemoThatIsInterruptedInAnOutageGivesItsAccountAndLeavesNothing(t *testi
 	tmp := temporary(t)
 	r := startDemo(t, tmp, "--duration", "3s", "--nodes", "2")
 	r.until("has lost its way")
-	r.interrupt()
-	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
-		t.Errorf("exit status %d\n%s", status, said)
-	}
-	wantNothing(t, tmp)
+	r.wantAccount(t, tmp)
 }
 
 func TestDemoThatIsInterruptedBeforeItBeganSaysSoAndLeavesNothing(t *testing.T) {
@@ -87,11 +89,7 @@ func TestFannedOutDemoThatIsInterruptedWithoutNATSGivesItsAccountAndLeavesNothin
 	r.until("a relay publishes the log")
 	mustWork(t, tmp, "demo-broker", "postgres -D")
 	r.until("NATS is down")
-	r.interrupt()
-	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
-		t.Errorf("exit status %d\n%s", status, said)
-	}
-	wantNothing(t, tmp)
+	r.wantAccount(t, tmp)
 }
 
 // By its button NATS comes back, and the nodes to it; killed it does not, and they go on without.
@@ -113,11 +111,7 @@ func TestFannedOutDemoWhoseNATSIsKilledGoesOnAndLeavesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until("follows Postgres directly")
-	r.interrupt()
-	if status, said := r.end(); status != 0 || !strings.Contains(said, "every node holds exactly what Postgres holds") {
-		t.Errorf("exit status %d\n%s", status, said)
-	}
-	wantNothing(t, tmp)
+	r.wantAccount(t, tmp)
 }
 
 // A killed demo cannot clean up: its guard does, its nodes and its NATS server end with their input.
