@@ -47,47 +47,69 @@ func (c checkpoints) Create(head []byte) (replay.CheckpointWriter, error) {
 // them, so that the same code reads them from there. It is bound to the layout
 // of now.
 func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
-	l := t.layout.Load()
-	if l == nil {
-		return replay.Codec[T]{}, errors.New("its columns are not known")
-	}
 	if t.doc {
-		return t.documentCodec(), nil
+		return t.documentCodec()
 	}
-	values := t.values()
-	if values == nil {
-		return replay.Codec[T]{}, errors.New("its rows have no inverse mapping: give it WithEncode")
+	c, err := t.coding(reflect.TypeFor[T](), t.values() != nil, types)
+	if err != nil {
+		return replay.Codec[T]{}, err
 	}
-	fields := make([]pgconn.FieldDescription, len(l.mapped))
-	for i, c := range l.mapped {
-		fields[i] = pgconn.FieldDescription{Name: c.Name, DataTypeOID: c.OID, Format: c.Format}
-	}
-	shape, own := t.shape(l, types)
-	if own {
-		id, err := executable()
-		if err != nil {
-			return replay.Codec[T]{}, fmt.Errorf("its rows are read by code of the program's own, and the program cannot be told from others: %w", err)
-		}
-		shape.ReadBy = id
-	}
-	plain := !own && t.mapping.Plain(l.oids)
-	encode, check := rowmap.NewCoder(ownTypes(types, l.oids), fields), rowmap.NewCoder(ownTypes(types, l.oids), fields)
+	encode, check, values := c.coder(), c.coder(), t.values()
 	return replay.Codec[T]{
-		Shape: shape.String(),
+		Shape: c.shape.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) {
 			from := len(dst)
 			dst, other, err := encode.Append(dst, values(row))
-			if err == nil && (other || !plain) {
+			if err == nil && (other || !c.plain) {
 				err = t.comesBack(check, dst[from:], row)
 			}
 			return dst, err
 		},
 		Decoder: func() func(src []byte, into *T) error {
-			decode := rowmap.NewCoder(ownTypes(types, l.oids), fields)
+			decode := c.coder()
 			return func(src []byte, into *T) error { return t.decodeBy(decode, src, into) }
 		},
 	}, nil
 }
+
+// coding is how the rows of a table are encoded.
+type coding struct {
+	types  *pgtype.Map
+	oids   []uint32
+	fields []pgconn.FieldDescription
+	shape  checkpoint.Shape
+	plain  bool // whatever is encoded comes back as it was
+}
+
+// coding finds out how rows of a type are encoded.
+func (d *definition) coding(row reflect.Type, inverse bool, types *pgtype.Map) (*coding, error) {
+	l := d.layout.Load()
+	if l == nil {
+		return nil, errNoColumns
+	}
+	if !inverse {
+		return nil, errors.New("its rows have no inverse mapping: give it WithEncode")
+	}
+	c := &coding{types: types, oids: l.oids, fields: make([]pgconn.FieldDescription, len(l.mapped))}
+	for i, m := range l.mapped {
+		c.fields[i] = pgconn.FieldDescription{Name: m.Name, DataTypeOID: m.OID, Format: m.Format}
+	}
+	var own bool
+	if c.shape, own = d.shape(l, row, types); own {
+		id, err := executable()
+		if err != nil {
+			return nil, fmt.Errorf("its rows are read by code of the program's own, and the program cannot be told from others: %w", err)
+		}
+		c.shape.ReadBy = id
+	}
+	c.plain = !own && d.fields.Plain(l.oids)
+	return c, nil
+}
+
+// coder is one more, for a goroutine of its own.
+func (c *coding) coder() *rowmap.Coder { return rowmap.NewCoder(ownTypes(c.types, c.oids), c.fields) }
+
+var errNoColumns = errors.New("its columns are not known")
 
 func (t *Table[K, T]) decodeBy(c *rowmap.Coder, src []byte, into *T) error {
 	row, err := c.Row(src)
@@ -111,14 +133,17 @@ func (t *Table[K, T]) comesBack(c *rowmap.Coder, src []byte, row T) error {
 }
 
 // documentCodec keeps documents as they are.
-func (t *Table[K, T]) documentCodec() replay.Codec[T] {
+func (t *Table[K, T]) documentCodec() (replay.Codec[T], error) {
+	if t.layout.Load() == nil {
+		return replay.Codec[T]{}, errNoColumns
+	}
 	return replay.Codec[T]{
 		Shape:  checkpoint.Shape{Document: true, Key: t.keyColumns()}.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) { return append(dst, any(row).(json.RawMessage)...), nil },
 		Decoder: func() func(src []byte, into *T) error {
 			return func(src []byte, into *T) error { return t.scan(document{src}, into) }
 		},
-	}
+	}, nil
 }
 
 // document is a row whose one column is the text of a document.
@@ -130,33 +155,6 @@ func (d document) FieldDescriptions() []pgconn.FieldDescription {
 }
 func (d document) Scan(...any) error      { return errors.New("a document has no columns") }
 func (d document) Values() ([]any, error) { return []any{string(d[0])}, nil }
-
-// shape names all that the meaning of encoded rows depends on. own says that
-// they are read or written by code of the application's own, which
-// another build may have changed: then the program itself is part of it.
-func (t *Table[K, T]) shape(l *layout, types *pgtype.Map) (shape checkpoint.Shape, own bool) {
-	typ := reflect.TypeFor[T]()
-	own = t.ownCode()
-	shape = checkpoint.Shape{Row: rowmap.Shape(typ), Key: t.keyColumns()}
-	for _, c := range l.mapped {
-		codec := "none"
-		if pt, ok := types.TypeForOID(c.OID); ok {
-			ct := reflect.TypeOf(pt.Codec)
-			codec = ct.String()
-			if ct.Kind() == reflect.Pointer {
-				ct = ct.Elem()
-			}
-			own = own || ct.PkgPath() != reflect.TypeFor[pgtype.Map]().PkgPath()
-		}
-		shape.Columns = append(shape.Columns, checkpoint.ShapeColumn{Name: c.Name, OID: c.OID, Format: c.Format, Codec: codec})
-	}
-	return shape, own
-}
-
-// ownCode reports whether the application's own code is known to read or write rows.
-func (t *Table[K, T]) ownCode() bool {
-	return !t.doc && (t.row != nil || t.encode != nil || rowmap.OwnCode(reflect.TypeFor[T]()))
-}
 
 // executable identifies the program that runs, by its content.
 var executable = sync.OnceValues(func() (string, error) {

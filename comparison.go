@@ -113,23 +113,31 @@ func (c *typed[K, T]) holds(v *View, key any) bool {
 }
 
 func (c *typed[K, T]) exists(b *pgx.Batch, key any) error {
+	if doc, ok := key.(string); ok && c.t.doc {
+		return c.t.existsDocument(b, c.l, doc)
+	}
 	k, ok := key.(K)
 	if !ok {
 		return fmt.Errorf("lockstep: table %s: the key is a %T", c.t.name, key)
-	}
-	if doc, ok := key.(string); ok && c.t.doc {
-		object, err := keyObject(c.l.key, doc)
-		if err != nil {
-			return fmt.Errorf("lockstep: table %s: key %s: %w", c.t.name, doc, err)
-		}
-		b.Queue("select 1 from "+c.t.name+" lockstep_t, "+record("lockstep_row", c.l.key)+" where "+sameKey("lockstep_t", "lockstep_row", c.l.key)+" and "+ownRows("lockstep_t", 2), object, c.t.name)
-		return nil
 	}
 	where, args, err := c.t.whereKey(k)
 	if err != nil {
 		return err
 	}
-	b.Queue("select 1 from "+c.t.name+" lockstep_t where ("+where+") and "+ownRows("lockstep_t", len(args)+1), append(args, c.t.name)...)
+	c.t.existsWhere(b, where, args)
+	return nil
+}
+
+func (d *definition) existsWhere(b *pgx.Batch, where string, args []any) {
+	b.Queue("select 1 from "+d.name+" lockstep_t where ("+where+") and "+ownRows("lockstep_t", len(args)+1), append(args, d.name)...)
+}
+
+func (d *definition) existsDocument(b *pgx.Batch, l *layout, key string) error {
+	object, err := keyObject(l.key, key)
+	if err != nil {
+		return fmt.Errorf("lockstep: table %s: key %s: %w", d.name, key, err)
+	}
+	b.Queue("select 1 from "+d.name+" lockstep_t, "+record("lockstep_row", l.key)+" where "+sameKey("lockstep_t", "lockstep_row", l.key)+" and "+ownRows("lockstep_t", 2), object, d.name)
 	return nil
 }
 
@@ -143,11 +151,7 @@ func ownRows(alias string, param int) string {
 // keyObject is the key of a document as a JSON object of the key's columns.
 // ErrNoRow where no row's key looks like that.
 func keyObject(columns []outbox.ColumnInfo, key string) (string, error) {
-	names := make([]string, len(columns))
-	for i, c := range columns {
-		names[i] = c.Name
-	}
-	doc, err := outbox.KeyMembers(names, key)
+	doc, err := outbox.KeyMembers(columnNames(columns), key)
 	if err != nil {
 		return "", ErrNoRow
 	}

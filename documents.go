@@ -42,19 +42,6 @@ func Documents(name string) *Table[string, json.RawMessage] {
 // order, as of its last load; none before that.
 func DocumentKeyColumns(t *Table[string, json.RawMessage]) []string { return t.keyColumns() }
 
-// keyColumns are the names of the primary key's columns, in its order.
-func (t *Table[K, T]) keyColumns() []string {
-	l := t.layout.Load()
-	if l == nil {
-		return nil
-	}
-	names := make([]string, len(l.key))
-	for i, c := range l.key {
-		names[i] = c.Name
-	}
-	return names
-}
-
 // keyOfDocument finds the key's members in a document, and is "" where one is missing.
 func keyOfDocument(columns []string, doc json.RawMessage) string {
 	var members map[string]json.RawMessage

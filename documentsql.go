@@ -34,12 +34,12 @@ func PutDocument(ctx context.Context, t *Table[string, json.RawMessage], doc jso
 
 // putDocumentSQL is the upsert of a document. Besides the count and the
 // transaction id it returns whether there was no row of the key.
-func (t *Table[K, T]) putDocumentSQL(doc json.RawMessage) (put, error) {
-	l := t.layout.Load()
+func (d *definition) putDocumentSQL(doc json.RawMessage) (put, error) {
+	l := d.layout.Load()
 	if l == nil {
 		return put{}, ErrNotStarted
 	}
-	members, err := t.members(l, doc)
+	members, err := d.members(l, doc)
 	if err != nil {
 		return put{}, err
 	}
@@ -48,26 +48,26 @@ func (t *Table[K, T]) putDocumentSQL(doc json.RawMessage) (put, error) {
 		v, given := members[c.Name]
 		switch {
 		case c.KeyPlace > 0 && !given:
-			return put{}, t.refused("the document lacks column %s of the primary key", c.Name)
+			return put{}, d.refused("the document lacks column %s of the primary key", c.Name)
 		case c.KeyPlace > 0 && !asPostgresWritesIt(c, v):
-			return put{}, t.refused("%s is no key: its column %s is written as %s", v, c.Name, lookOf(c))
+			return put{}, d.refused("%s is no key: its column %s is written as %s", v, c.Name, lookOf(c))
 		case !given && c.Required:
-			return put{}, t.refused("column %s is NOT NULL without a default and the document lacks it", c.Name)
+			return put{}, d.refused("column %s is NOT NULL without a default and the document lacks it", c.Name)
 		case given && !c.Generated && (!c.Identity || c.KeyPlace > 0):
 			columns = append(columns, c)
 		}
 	}
 	instead, keyOnly := onConflict(l, columns)
 	sql := "with lockstep_row as materialized (select * from " + record("r", columns) + "), " +
-		"lockstep_old as materialized (select from " + t.name + " lockstep_t, lockstep_row where " + sameKey("lockstep_t", "lockstep_row", l.key) + "), " +
-		"lockstep_wrote as (insert into " + t.name + " (" + quoteList(columns) + ") overriding system value select " + quoteList(columns) + " from lockstep_row" + instead + " returning 1) " +
+		"lockstep_old as materialized (select from " + d.name + " lockstep_t, lockstep_row where " + sameKey("lockstep_t", "lockstep_row", l.key) + "), " +
+		"lockstep_wrote as (insert into " + d.name + " (" + quoteList(columns) + ") overriding system value select " + quoteList(columns) + " from lockstep_row" + instead + " returning 1) " +
 		"select " + countedList + ", not exists (select from lockstep_old) from lockstep_wrote"
 	return put{sql: sql, args: []any{string(doc)}, keyOnly: keyOnly}, nil
 }
 
 // deleteDocumentSQL is the deletion of the row of a key as DocumentKey writes it.
-func (t *Table[K, T]) deleteDocumentSQL(key string) (string, []any, error) {
-	l := t.layout.Load()
+func (d *definition) deleteDocumentSQL(key string) (string, []any, error) {
+	l := d.layout.Load()
 	if l == nil {
 		return "", nil, ErrNotStarted
 	}
@@ -75,7 +75,7 @@ func (t *Table[K, T]) deleteDocumentSQL(key string) (string, []any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	sql := counted("delete from " + t.name + " lockstep_t using " + record("lockstep_row", l.key) + " where " + sameKey("lockstep_t", "lockstep_row", l.key))
+	sql := counted("delete from " + d.name + " lockstep_t using " + record("lockstep_row", l.key) + " where " + sameKey("lockstep_t", "lockstep_row", l.key))
 	return sql, []any{object}, nil
 }
 
@@ -97,27 +97,27 @@ func sameKey(a, b string, key []outbox.ColumnInfo) string {
 }
 
 // members takes a document apart.
-func (t *Table[K, T]) members(l *layout, doc json.RawMessage) (map[string]json.RawMessage, error) {
+func (d *definition) members(l *layout, doc json.RawMessage) (map[string]json.RawMessage, error) {
 	if !json.Valid(doc) || !utf8.Valid(doc) {
-		return nil, t.refused("the document is no JSON in UTF-8")
+		return nil, d.refused("the document is no JSON in UTF-8")
 	}
 	in := json.NewDecoder(bytes.NewReader(doc))
 	if open, err := in.Token(); err != nil || open != json.Delim('{') {
-		return nil, t.refused("the document is no JSON object")
+		return nil, d.refused("the document is no JSON object")
 	}
 	members := make(map[string]json.RawMessage)
 	for in.More() {
 		name, _ := in.Token() // the document is valid
 		var value json.RawMessage
 		if err := in.Decode(&value); err != nil {
-			return nil, t.refused("the document cannot be read: %v", err)
+			return nil, d.refused("the document cannot be read: %v", err)
 		}
 		column, _ := name.(string)
 		if _, twice := members[column]; twice {
-			return nil, t.refused("the document has %q twice", column)
+			return nil, d.refused("the document has %q twice", column)
 		}
 		if !slices.ContainsFunc(l.have, func(c outbox.ColumnInfo) bool { return c.Name == column }) {
-			return nil, t.refused("it has no column %q", column)
+			return nil, d.refused("it has no column %q", column)
 		}
 		members[column] = value
 	}

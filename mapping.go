@@ -1,63 +1,16 @@
 package lockstep
 
 import (
-	"fmt"
 	"reflect"
-	"slices"
 
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pglockstep/lockstep/internal/rowmap"
-	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
 
-// layout is a table's columns as its last load found them. It is immutable.
-type layout struct {
-	have   []outbox.ColumnInfo // all columns of the table
-	mapped []outbox.ColumnInfo // those that rows are read from, in the order of their values
-	key    []outbox.ColumnInfo // the primary key, in its order
-	oids   []uint32            // of mapped
-}
-
 // comparer compares rows by their encoded columns. The engine's goroutine uses it.
 type comparer struct{ types *pgtype.Map }
-
-// spec is what the source needs to know. Its Columns is asked at every load
-// and keeps the layout.
-func (t *Table[K, T]) spec() outbox.TableSpec {
-	return outbox.TableSpec{Name: t.name, Document: t.doc, Columns: func(have []outbox.ColumnInfo) ([]string, error) {
-		want, err := t.pick(have)
-		if err != nil {
-			return nil, err
-		}
-		l := &layout{have: have, key: outbox.KeyColumns(have)}
-		for _, name := range want {
-			i := slices.IndexFunc(have, func(c outbox.ColumnInfo) bool { return c.Name == name })
-			if i < 0 {
-				return nil, fmt.Errorf("it has no column %q", name)
-			}
-			l.mapped, l.oids = append(l.mapped, have[i]), append(l.oids, have[i].OID)
-		}
-		t.layout.Store(l)
-		return want, nil
-	}}
-}
-
-// pick are the names of the columns to read.
-func (t *Table[K, T]) pick(have []outbox.ColumnInfo) ([]string, error) {
-	names := make([]string, len(have))
-	for i, c := range have {
-		names[i] = c.Name
-	}
-	switch {
-	case t.mapping != nil:
-		return t.mapping.Resolve(names)
-	case t.columns != nil:
-		return t.columns, nil
-	}
-	return names, nil
-}
 
 // bind ties the table to the log, and to checkpoints if there are to be any.
 func (t *Table[K, T]) bind(eq *comparer, checkpoints bool) replay.Table {
@@ -69,7 +22,7 @@ func (t *Table[K, T]) bind(eq *comparer, checkpoints bool) replay.Table {
 		b.Equal = func(x, y T) bool { return t.equal(eq, x, y) }
 	}
 	if checkpoints {
-		if t.ownCode() {
+		if t.own {
 			_, _ = executable() // now: its file may be replaced while it runs; the error comes with the codec
 		}
 		b.Codec = func() (replay.Codec[T], error) { return t.codec(eq.types) }
@@ -93,8 +46,10 @@ func (t *Table[K, T]) values() func(T) []any {
 // which costs a change that nobody needed, and hides none.
 func (t *Table[K, T]) equal(eq *comparer, x, y T) bool {
 	values := t.values()
-	a, b := values(x), values(y)
-	l := t.layout.Load()
+	return eq.equal(t.layout.Load(), values(x), values(y))
+}
+
+func (eq *comparer) equal(l *layout, a, b []any) bool {
 	if l == nil { // rows of locksteptest, which knows no columns
 		return eq.equalValues(a, b)
 	}

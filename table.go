@@ -2,11 +2,8 @@ package lockstep
 
 import (
 	"errors"
-	"fmt"
 	"iter"
 	"reflect"
-	"slices"
-	"sync"
 	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
@@ -48,31 +45,18 @@ type AnyTable interface {
 // A row is a copy, but what its slices, maps and pointers lead to is shared by
 // all readers and must not be changed: see Config.DetectMutation.
 type Table[K comparable, T any] struct {
-	name    string
+	definition
+
 	key     func(T) K
 	mapping *rowmap.Mapping[T]                  // nil: row and columns are the user's
-	columns []string                            // the user's list, else nil
 	row     func(pgx.CollectableRow) (T, error) // the user's row function, else nil
 	encode  func(T) []any                       // the user's inverse, else nil
 	keyArgs func(K) []any                       // the user's, else nil
-	keys    *rowmap.Mapping[K]                  // the fields of a key that is a struct, else nil
-	doc     bool                                // rows are documents
 	same    func(x, y T) bool                   // equality of documents, else nil
-	err     error                               // mistakes of the declaration
-	layout  atomic.Pointer[layout]              // of the last load
-	claimed atomic.Bool                         // given to a Start that has not failed
-	owner   atomic.Pointer[owner]               // set when Start has succeeded
 
 	// A cache table belongs to one store for good, so a Start that failed leaves a new one behind.
 	cache   atomic.Pointer[cache.Table[K, T]]
-	mu      sync.Mutex                 // orders NewIndex and release; guards err
 	indexes []func(*cache.Table[K, T]) // each makes its index on a cache table
-}
-
-// owner is the node that keeps a table, and the table's index there.
-type owner struct {
-	node  *Node
-	index int
 }
 
 // TableOption changes a declaration.
@@ -114,51 +98,26 @@ func WithKeyArgs[K comparable, T any](fn func(K) []any) TableOption[K, T] {
 //
 // Mistakes are returned by Start.
 func NewTable[K comparable, T any](name string, key func(T) K, opts ...TableOption[K, T]) *Table[K, T] {
-	t := &Table[K, T]{name: name, key: key}
+	t := &Table[K, T]{key: key}
+	t.name = name
 	t.cache.Store(cache.NewTable[K, T](name))
 	for _, o := range opts {
 		if o != nil {
 			o(t)
 		}
 	}
-	t.err = t.mistakes()
-	if reflect.TypeFor[K]().Kind() == reflect.Struct {
-		t.keys, _ = rowmap.Of[K]() // what cannot be mapped needs WithKeyArgs, which the write says
+	var err error
+	if t.row == nil {
+		if t.mapping, err = rowmap.Of[T](); err == nil {
+			t.fields = &t.mapping.Fields
+		}
 	}
+	if keys, err := rowmap.Of[K](); err == nil { // what cannot be mapped needs WithKeyArgs, which the write says
+		t.keys = &keys.Fields
+	}
+	t.own = !t.doc && (t.row != nil || t.encode != nil || rowmap.OwnCode(reflect.TypeFor[T]()))
+	t.err = t.mistakes(t.key != nil, t.row != nil, err)
 	return t
-}
-
-// mistakes checks the declaration and makes the mapping.
-func (t *Table[K, T]) mistakes() error {
-	var bad []error
-	if t.name == "" {
-		bad = append(bad, errors.New("the table has no name"))
-	}
-	if t.key == nil {
-		bad = append(bad, errors.New("the key function is nil"))
-	}
-	switch {
-	case t.doc:
-	case t.row == nil && t.columns != nil:
-		bad = append(bad, errors.New("the function of WithRow is nil"))
-	case t.row != nil && len(t.columns) == 0:
-		bad = append(bad, errors.New("WithRow names no columns"))
-	case t.row == nil:
-		m, err := rowmap.Of[T]()
-		if err != nil {
-			bad = append(bad, err)
-		}
-		t.mapping = m
-	}
-	for i, c := range t.columns {
-		if slices.Contains(t.columns[:i], c) {
-			bad = append(bad, fmt.Errorf("WithRow names column %q twice", c))
-		}
-	}
-	if err := errors.Join(bad...); err != nil {
-		return fmt.Errorf("lockstep: table %s: %w", t.name, err)
-	}
-	return nil
 }
 
 // Name is the table's name as it was declared.
@@ -186,13 +145,8 @@ func (t *Table[K, T]) declared() error {
 	if t == nil {
 		return errors.New("lockstep: a table is nil")
 	}
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	return t.err
+	return t.definition.declared()
 }
-
-// claim takes the table for a Start; false if another one has it.
-func (t *Table[K, T]) claim() bool { return t.claimed.CompareAndSwap(false, true) }
 
 // release undoes claim and whatever came after it.
 func (t *Table[K, T]) release() {
@@ -208,21 +162,11 @@ func (t *Table[K, T]) release() {
 }
 
 func (t *Table[K, T]) cached() cache.AnyTable { return t.cache.Load() }
+
 func (t *Table[K, T]) keyOf(row any) any {
 	if t.key == nil {
 		return nil // Start says so
 	}
 	r, _ := row.(T)
 	return t.key(r)
-}
-
-func (t *Table[K, T]) attach(n *Node, index int) { t.owner.Store(&owner{n, index}) }
-
-// started returns the node that keeps the table.
-func (t *Table[K, T]) started() (*owner, error) {
-	o := t.owner.Load()
-	if o == nil {
-		return nil, fmt.Errorf("table %s: %w", t.name, ErrNotStarted)
-	}
-	return o, nil
 }

@@ -16,8 +16,8 @@ import (
 )
 
 // refused is an ErrRefused with its reason.
-func (t *Table[K, T]) refused(format string, args ...any) error {
-	return fmt.Errorf("%w: table %s: %s", ErrRefused, t.name, fmt.Sprintf(format, args...))
+func (d *definition) refused(format string, args ...any) error {
+	return fmt.Errorf("%w: table %s: %s", ErrRefused, d.name, fmt.Sprintf(format, args...))
 }
 
 // written are the columns that a write may set, with the row's values: not
@@ -31,16 +31,20 @@ func (t *Table[K, T]) written(row T) (l *layout, columns []outbox.ColumnInfo, ar
 	if l = t.layout.Load(); l == nil {
 		return nil, nil, nil, fmt.Errorf("table %s: %w", t.name, ErrNotStarted)
 	}
-	all := values(row)
-	if len(all) != len(l.mapped) {
-		return nil, nil, nil, t.refused("the encode function gave %d values for %d columns", len(all), len(l.mapped))
+	columns, args, err = t.settable(l, values(row))
+	return l, columns, args, err
+}
+
+func (d *definition) settable(l *layout, values []any) (columns []outbox.ColumnInfo, args []any, err error) {
+	if len(values) != len(l.mapped) {
+		return nil, nil, d.refused("the encode function gave %d values for %d columns", len(values), len(l.mapped))
 	}
 	for i, c := range l.mapped {
 		if !c.Generated && (!c.Identity || c.KeyPlace > 0) {
-			columns, args = append(columns, c), append(args, all[i])
+			columns, args = append(columns, c), append(args, values[i])
 		}
 	}
-	return l, columns, args, nil
+	return columns, args, nil
 }
 
 func quote(c outbox.ColumnInfo) string { return pgx.Identifier{c.Name}.Sanitize() }
@@ -68,9 +72,13 @@ func (t *Table[K, T]) putSQL(row T) (put, error) {
 	if err != nil {
 		return put{}, err
 	}
+	return t.putColumnsSQL(l, columns, args)
+}
+
+func (d *definition) putColumnsSQL(l *layout, columns []outbox.ColumnInfo, args []any) (put, error) {
 	for _, c := range l.have {
 		if c.Required && !slices.ContainsFunc(columns, func(w outbox.ColumnInfo) bool { return w.Name == c.Name }) {
-			return put{}, t.refused("column %s is NOT NULL without a default and the row type lacks it: use Update", c.Name)
+			return put{}, d.refused("column %s is NOT NULL without a default and the row type lacks it: use Update", c.Name)
 		}
 	}
 	holes := make([]string, len(columns))
@@ -78,7 +86,7 @@ func (t *Table[K, T]) putSQL(row T) (put, error) {
 		holes[i] = "$" + strconv.Itoa(i+1)
 	}
 	instead, keyOnly := onConflict(l, columns)
-	sql := counted("insert into " + t.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") + ")" + instead)
+	sql := counted("insert into " + d.name + " (" + quoteList(columns) + ") overriding system value values (" + strings.Join(holes, ", ") + ")" + instead)
 	return put{sql: sql, args: args, keyOnly: keyOnly}, nil
 }
 
@@ -117,49 +125,60 @@ func (t *Table[K, T]) whereKey(k K) (string, []any, error) {
 	if err != nil {
 		return "", nil, err
 	}
-	parts := make([]string, len(l.key))
-	for i, c := range l.key {
-		parts[i] = quote(c) + " = $" + strconv.Itoa(i+1)
-	}
-	return strings.Join(parts, " and "), args, nil
+	return whereColumns(l.key), args, nil
 }
 
-// keyValues are the values of the key's columns. The fields of a key that is a
+// whereColumns is the condition for a key, whose values are the first parameters.
+func whereColumns(key []outbox.ColumnInfo) string {
+	parts := make([]string, len(key))
+	for i, c := range key {
+		parts[i] = quote(c) + " = $" + strconv.Itoa(i+1)
+	}
+	return strings.Join(parts, " and ")
+}
+
+// keyValues are the values of the key's columns.
+func (t *Table[K, T]) keyValues(k K, columns []outbox.ColumnInfo) (args []any, err error) {
+	if t.keyArgs != nil {
+		args = t.keyArgs(k)
+	} else if args, err = t.partsOf(k, columns); err != nil {
+		return nil, err
+	}
+	if len(args) != len(columns) {
+		return nil, t.refused("its primary key has %d columns and the key gives %d values: use WithKeyArgs", len(columns), len(args))
+	}
+	return args, nil
+}
+
+// partsOf takes a key apart. The fields of a key that is a
 // struct are found by name: in another order than the primary key's they would
 // name another row.
-func (t *Table[K, T]) keyValues(k K, columns []outbox.ColumnInfo) ([]any, error) {
+func (d *definition) partsOf(k any, columns []outbox.ColumnInfo) ([]any, error) {
 	n, v := len(columns), reflect.ValueOf(k)
-	args := []any{k}
 	switch {
-	case t.keyArgs != nil:
-		args = t.keyArgs(k)
 	case n == 1:
-	case t.keys != nil:
-		names := make([]string, n)
-		for i, c := range columns {
-			names[i] = c.Name
-		}
-		fields, err := t.keys.Resolve(names)
+	case d.keys != nil:
+		names := columnNames(columns)
+		fields, err := d.keys.Resolve(names)
 		if err != nil {
-			return nil, t.refused("the key's fields are not the columns of its primary key: use WithKeyArgs: %v", err)
+			return nil, d.refused("the key's fields are not the columns of its primary key: use WithKeyArgs: %v", err)
 		}
-		values := t.keys.Values(&k)
-		args = args[:0]
+		var args []any
+		values := d.keys.ValuesOf(v)
 		for _, name := range names {
 			if i := slices.Index(fields, name); i >= 0 {
 				args = append(args, values[i])
 			}
 		}
+		return args, nil
 	case v.Kind() == reflect.Array && v.Len() == n:
-		args = args[:0]
-		for i := range n {
-			args = append(args, v.Index(i).Interface())
+		args := make([]any, n)
+		for i := range args {
+			args[i] = v.Index(i).Interface()
 		}
+		return args, nil
 	}
-	if len(args) != n {
-		return nil, t.refused("its primary key has %d columns and the key gives %d values: use WithKeyArgs", n, len(args))
-	}
-	return args, nil
+	return []any{k}, nil
 }
 
 // updateIn is Update inside its transaction.
@@ -176,10 +195,8 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 	if err != nil {
 		return fmt.Errorf("read the row: %w", err)
 	}
-	old, err := pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (v T, err error) {
-		err = t.scan(row, &v)
-		return v, err
-	})
+	var old T
+	_, err = pgx.CollectExactlyOneRow(rows, func(row pgx.CollectableRow) (struct{}, error) { return struct{}{}, t.scan(row, &old) })
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return ErrNoRow
@@ -194,10 +211,15 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 	if err != nil {
 		return err
 	}
+	return t.set(ctx, tx, where, args, columns, values, t.key(row) == t.key(old))
+}
+
+// set updates the row of a key, whose values are args. An identity column may not be set, even to what it is: the key's
+// are set only where another one is meant.
+func (d *definition) set(ctx context.Context, tx pgx.Tx, where string, args []any, columns []outbox.ColumnInfo, values []any, sameKey bool) error {
 	var sets []string
 	for i, c := range columns {
-		// An identity column may not be set, even to what it is.
-		if c.KeyPlace > 0 && t.key(row) == t.key(old) {
+		if c.KeyPlace > 0 && sameKey {
 			continue
 		}
 		args = append(args, values[i])
@@ -206,11 +228,11 @@ func (t *Table[K, T]) updateIn(ctx context.Context, tx pgx.Tx, k K, fn func(T) (
 	if len(sets) == 0 {
 		return nil
 	}
-	tag, err := tx.Exec(ctx, "update "+t.name+" set "+strings.Join(sets, ", ")+" where "+where, args...)
+	tag, err := tx.Exec(ctx, "update "+d.name+" set "+strings.Join(sets, ", ")+" where "+where, args...)
 	if err == nil && tag.RowsAffected() == 0 {
 		err = ErrSuppressed
 	}
-	return err
+	return err //nolint:wrapcheck // the write's error wraps it
 }
 
 // scan reads a row into a zero T.

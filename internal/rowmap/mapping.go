@@ -14,7 +14,11 @@ import (
 
 // Mapping is the mapping of one struct type. It is immutable and safe for
 // concurrent use.
-type Mapping[T any] struct {
+type Mapping[T any] struct{ Fields }
+
+// Fields is what of a mapping is the same for all types: a program has it once, and not once for each.
+type Fields struct {
+	root     reflect.Type
 	columns  []column
 	scanners sync.Pool // of *scanner
 }
@@ -30,9 +34,16 @@ type column struct {
 // Of reads the struct type T. The error joins every mistake in its
 // declaration; each names the field.
 func Of[T any]() (*Mapping[T], error) {
-	typ := reflect.TypeFor[T]()
+	m := &Mapping[T]{}
+	if err := m.read(reflect.TypeFor[T]()); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Fields) read(typ reflect.Type) error {
 	if typ.Kind() != reflect.Struct {
-		return nil, fmt.Errorf("rowmap: %s is no struct", typ)
+		return fmt.Errorf("rowmap: %s is no struct", typ)
 	}
 	r := reader{root: typ}
 	r.read(typ, nil, 0)
@@ -40,11 +51,11 @@ func Of[T any]() (*Mapping[T], error) {
 		r.mistakef("no exported field is a column")
 	}
 	if len(r.mistakes) > 0 {
-		return nil, fmt.Errorf("rowmap: %w", errors.Join(r.mistakes...))
+		return fmt.Errorf("rowmap: %w", errors.Join(r.mistakes...))
 	}
-	m := &Mapping[T]{columns: r.columns}
+	m.root, m.columns = typ, r.columns
 	m.scanners.New = func() any { return newScanner(m.columns) }
-	return m, nil
+	return nil
 }
 
 type reader struct {
@@ -120,7 +131,7 @@ func (r *reader) fieldName(path []int) string {
 // Columns returns, in the order of the fields, the names that the tags give,
 // and the field's own name where there is no tag; Resolve finds out how the
 // table spells them. The slice is the caller's.
-func (m *Mapping[T]) Columns() []string {
+func (m *Fields) Columns() []string {
 	names := make([]string, len(m.columns))
 	for i, c := range m.columns {
 		names[i] = c.name
@@ -132,16 +143,22 @@ func (m *Mapping[T]) Columns() []string {
 // struct. What it allocates are the values' own parts. On an error, which
 // comes from the row, the struct may be filled in part.
 func (m *Mapping[T]) Scan(row pgx.CollectableRow, into *T) error {
+	return m.scan(row, unsafe.Pointer(into))
+}
+
+func (m *Fields) scan(row pgx.CollectableRow, at unsafe.Pointer) error {
 	s, _ := m.scanners.Get().(*scanner)
-	err := s.scan(row, unsafe.Pointer(into))
+	err := s.scan(row, at)
 	m.scanners.Put(s)
 	return err
 }
 
 // Values returns the struct's columns in the order of Columns, as arguments for
 // pgx. Slices, maps and pointers in them are shared with the struct.
-func (m *Mapping[T]) Values(from *T) []any {
-	v := reflect.ValueOf(from).Elem()
+func (m *Mapping[T]) Values(from *T) []any { return m.ValuesOf(reflect.ValueOf(from).Elem()) }
+
+// ValuesOf is Values of a T.
+func (m *Fields) ValuesOf(v reflect.Value) []any {
 	values := make([]any, len(m.columns))
 	for i := range m.columns {
 		values[i] = m.columns[i].of(v).Interface()

@@ -10,7 +10,7 @@ import (
 // the table's spelling of them, in the order of Columns. The error joins, with
 // the names, the columns that the table does not have, the fields without a
 // tag that match several, and the columns that several fields match.
-func (m *Mapping[T]) Resolve(tableColumns []string) ([]string, error) {
+func (m *Fields) Resolve(tableColumns []string) ([]string, error) {
 	names := make([]string, 0, len(m.columns))
 	takenBy := make(map[string]string, len(m.columns))
 	var mistakes []error

@@ -113,10 +113,9 @@ var plainTypes = map[reflect.Type][]uint32{
 }
 
 // Plain reports whether no column needs to be looked at: see PlainType.
-func (m *Mapping[T]) Plain(oids []uint32) bool {
-	root := reflect.TypeFor[T]()
+func (m *Fields) Plain(oids []uint32) bool {
 	for i, c := range m.columns {
-		if i >= len(oids) || !PlainType(root.FieldByIndex(c.path).Type, oids[i]) {
+		if i >= len(oids) || !PlainType(m.root.FieldByIndex(c.path).Type, oids[i]) {
 			return false
 		}
 	}
