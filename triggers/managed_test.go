@@ -2,6 +2,7 @@ package triggers_test
 
 import (
 	"testing"
+	"time"
 
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/triggers"
@@ -45,4 +46,35 @@ func TestNoSuperuserIsNeededToInstall(t *testing.T) {
 	if err := r.pool.QueryRow(t.Context(), "select exists (select from pg_roles where rolname = $1)", o.Owner).Scan(&left); err != nil || left {
 		t.Errorf("the functions' owner is still there: %v, %v", left, err)
 	}
+}
+
+// The functions' owner belongs to the whole cluster: who installs in two databases at once makes it in both.
+func TestTwoDatabasesMayBeInstalledAtOnce(t *testing.T) {
+	one, other := pgtest.New(t), pgtest.New(t)
+	o := triggers.Options{Owner: "owner_of_" + one.Name, Logger: quiet}
+	other.Exec(t, "create table a (id int primary key)")
+	first := one.Conn(t)
+	if _, err := first.Exec(t.Context(), "begin; create role "+o.Owner+" nologin noinherit"); err != nil {
+		t.Fatal(err)
+	}
+	pool := other.Pool(t)
+	done := make(chan error, 1)
+	go func() { done <- triggers.Install(t.Context(), pool, o, "public.a") }()
+	watch := one.Conn(t)
+	pgtest.Until(t, time.Minute, "the second install waits for the first", func() (waits bool) {
+		if err := watch.QueryRow(t.Context(), "select exists (select from pg_stat_activity where datname = $1 and wait_event = 'transactionid')", other.Name).Scan(&waits); err != nil {
+			t.Fatal(err)
+		}
+		return waits
+	})
+	if _, err := first.Exec(t.Context(), "commit"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	if err := triggers.Uninstall(t.Context(), pool, o); err != nil {
+		t.Error(err)
+	}
+	one.Exec(t, "drop role if exists "+o.Owner)
 }

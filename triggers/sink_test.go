@@ -2,6 +2,7 @@ package triggers_test
 
 import (
 	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep/outbox"
 )
 

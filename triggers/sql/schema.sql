@@ -12,13 +12,19 @@ declare
   owner constant text := current_setting('lockstep.install_owner');
 begin
   if not exists (select from pg_catalog.pg_roles where rolname = owner) then
-    execute format('create role %I nologin noinherit', owner);
+    begin
+      execute format('create role %I nologin noinherit', owner);
+    exception when duplicate_object or unique_violation then null; -- an install in another database has, meanwhile
+    end;
   end if;
   -- Who is no superuser must be a member of the role to give it the functions, and to replace
   -- them later; whoever made a role is none, until PostgreSQL 15 at all and since 16 by halves.
   if not (pg_catalog.pg_has_role(owner, 'usage') and pg_catalog.pg_has_role(owner,
           case when current_setting('server_version_num')::int >= 160000 then 'set' else 'member' end)) then
-    execute format('grant %I to current_user', owner);
+    begin
+      execute format('grant %I to current_user', owner);
+    exception when unique_violation then null; -- the same
+    end;
   end if;
   if not exists (select from pg_catalog.pg_namespace where nspname = current_setting('lockstep.install_schema')) then
     execute format('create schema %I', current_setting('lockstep.install_schema'));
