@@ -52,6 +52,7 @@ func TestEveryCutIsAStateTheDatabaseWasIn(t *testing.T) {
 		{"two-phase commit", triggers.BellOff, rand.Uint64()},
 	} {
 		t.Run(run.name, func(t *testing.T) {
+			t.Parallel() // one of them polls, and leaves the other the processors meanwhile
 			seed := run.seed
 			if *seedFlag != 0 {
 				seed = *seedFlag

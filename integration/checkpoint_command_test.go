@@ -35,11 +35,7 @@ type command struct {
 
 func newCommand(t *testing.T, db *pgtest.DB) *command {
 	t.Helper()
-	c := &command{t, filepath.Join(t.TempDir(), "lockstep"), db.DSN()}
-	if out, err := exec.CommandContext(deadline(t), "go", "build", "-o", c.binary, "../cmd/node").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return c
+	return &command{t, pgtest.Built(t, "../cmd/node"), db.DSN()}
 }
 
 // run returns what the command prints, on both outputs, and its exit status.

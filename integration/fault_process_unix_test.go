@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"slices"
 	"sync"
 	"syscall"
@@ -48,17 +47,7 @@ type process struct {
 // built is the program of the process.
 func built(t *testing.T, args ...string) (program string) {
 	t.Helper()
-	return builtFrom(t, "./faultnode", args...)
-}
-
-func builtFrom(t *testing.T, folder string, args ...string) (program string) {
-	t.Helper()
-	program = filepath.Join(t.TempDir(), filepath.Base(folder))
-	cmd := exec.CommandContext(t.Context(), "go", slices.Concat([]string{"build", "-o", program}, args, []string{folder})...)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("go build: %v: %s", err, out)
-	}
-	return program
+	return pgtest.Built(t, "./faultnode", args...)
 }
 
 func launch(t *testing.T, program, dsn string, env ...string) *process {

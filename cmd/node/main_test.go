@@ -18,13 +18,9 @@ var binary string
 
 func TestMain(m *testing.M) { pgtest.Main(m) }
 
-// build makes the command for one test; the build cache makes it quick.
 func build(t *testing.T) {
 	t.Helper()
-	binary = filepath.Join(t.TempDir(), "lockstep")
-	if out, err := exec.Command("go", "build", "-o", binary, ".").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
+	binary = pgtest.Built(t, ".")
 }
 
 // runCommand runs it and returns what it prints and its exit status.

@@ -5,6 +5,7 @@ package pgtest
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep/internal/pgserver"
 )
 
@@ -48,11 +50,13 @@ var shared struct {
 func Main(m *testing.M, opts ...Option) {
 	shared.opts = opts
 	code := m.Run()
+	err := dropPrograms()
 	if shared.server != nil {
-		if err := shared.server.Stop(pgserver.Immediate); err != nil {
-			fmt.Fprintln(os.Stderr, "pgtest:", err)
-			code = max(code, 1)
-		}
+		err = errors.Join(err, shared.server.Stop(pgserver.Immediate))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "pgtest:", err)
+		code = max(code, 1)
 	}
 	os.Exit(code)
 }
