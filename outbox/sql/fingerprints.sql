@@ -1,37 +1,54 @@
 -- For each table: whatever in the catalogues bears on its data or its capture,
 -- as the xmin of the rows that say so. $1 are the tables' oids, in order; a
 -- table that is gone has an empty fingerprint.
+--
+-- Every node asks this every few seconds for as long as it lives, so each catalogue is asked by an index for
+-- one relation or type at a time (offset 0: it is not made a join, for which the planner reads
+-- the whole catalogue), and nothing is made unique on the way, for which the executor prepares a table as large as the planner's
+-- guess. Neither partitions nor types lead back to themselves. Types of Postgres' own (below 16384) lead to none that could change.
 with recursive
-t as (select u.relid, u.n from unnest($1::oid[]) with ordinality u(relid, n)),
-tree(relid, n, part) as (
-  select relid, n, relid from t
-  union
-  select x.relid, x.n, i.inhrelid from tree x join pg_inherits i on i.inhparent = x.part
+t as materialized (select u.relid, u.n from unnest($1::oid[]) with ordinality u(relid, n)),
+tree(n, part) as (
+  select t.n, t.relid from t
+  union all
+  select x.n, i.inhrelid from tree x cross join lateral (select i.inhrelid from pg_inherits i where i.inhparent = x.part offset 0) i
 ),
 types(n, typ) as (
-  select x.n, a.atttypid from tree x join pg_attribute a on a.attrelid = x.part where a.attnum > 0 and not a.attisdropped
-  union
-  select y.n, z.typ from types y join pg_type p on p.oid = y.typ
-  cross join lateral (
-    select p.typelem where p.typelem <> 0
-    union all select p.typbasetype where p.typbasetype <> 0
-    union all select a.atttypid from pg_attribute a where p.typrelid <> 0 and a.attrelid = p.typrelid and a.attnum > 0 and not a.attisdropped
-    union all select r.rngsubtype from pg_range r where r.rngtypid = p.oid
+  select x.n, a.atttypid
+  from tree x cross join lateral (
+    select a.atttypid from pg_attribute a where a.attrelid = x.part and a.attnum > 0 and not a.attisdropped and a.atttypid >= 16384 offset 0) a
+  union all
+  select y.n, z.typ from types y cross join lateral (
+    select p.typelem from pg_type p where p.oid = y.typ
+    union all select p.typbasetype from pg_type p where p.oid = y.typ
+    union all select a.atttypid from pg_type p join pg_attribute a on a.attrelid = p.typrelid and a.attnum > 0 where p.oid = y.typ and p.typrelid <> 0
+    union all select r.rngsubtype from pg_range r where r.rngtypid = y.typ
+    union all select r.rngtypid from pg_range r where r.rngmultitypid = y.typ
   ) z(typ)
+  where z.typ >= 16384
 ),
 facts(n, fact) as (
-  select x.n, 'c' || c.oid || ':' || c.xmin || ':' || c.relfilenode from tree x join pg_class c on c.oid = x.part
-  union all select x.n, 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from tree x join pg_attribute a on a.attrelid = x.part where a.attnum > 0
-  union all select x.n, 'd' || d.oid || ':' || d.xmin from tree x join pg_attrdef d on d.adrelid = x.part
-  union all select x.n, 'i' || i.indexrelid || ':' || i.xmin from tree x join pg_index i on i.indrelid = x.part
-  union all select x.n, 'g' || g.oid || ':' || g.xmin from tree x join pg_trigger g on g.tgrelid = x.part
-  union all select x.n, 'h' || i.inhrelid || '<' || i.inhparent || ':' || i.xmin from tree x join pg_inherits i on i.inhrelid = x.part or i.inhparent = x.part
-  union all select x.n, 's' || s.srsubid || ':' || s.srrelid from tree x join pg_subscription_rel s on s.srrelid = x.part
-  union all select y.n, 'e' || e.oid || ':' || e.xmin from types y join pg_enum e on e.enumtypid = y.typ
-  union all select y.n, 't' || p.oid || ':' || p.xmin from types y join pg_type p on p.oid = y.typ where p.oid >= 16384
-  union all select y.n, 'm' || a.attrelid || '.' || a.attnum || ':' || a.xmin
-    from types y join pg_type p on p.oid = y.typ join pg_attribute a on a.attrelid = p.typrelid where p.oid >= 16384 and p.typrelid <> 0 and a.attnum > 0
-  union all select t.n, 'r' || r.name || ':' || r.xmin from t join :"schema".tables r on r.relid = t.relid join pg_class c on c.oid = t.relid
+  select x.n, f.fact from tree x cross join lateral (
+    select 'c' || c.oid || ':' || c.xmin || ':' || c.relfilenode from pg_class c where c.oid = x.part
+    union all select 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from pg_attribute a where a.attrelid = x.part and a.attnum > 0
+    union all select 'd' || d.oid || ':' || d.xmin from pg_attrdef d where d.adrelid = x.part
+    union all select 'i' || i.indexrelid || ':' || i.xmin from pg_index i where i.indrelid = x.part
+    union all select 'g' || g.oid || ':' || g.xmin from pg_trigger g where g.tgrelid = x.part
+    union all select 'h' || i.inhrelid || '<' || i.inhparent || ':' || i.xmin from pg_inherits i where i.inhrelid = x.part
+    union all select 'h' || i.inhrelid || '<' || i.inhparent || ':' || i.xmin from pg_inherits i where i.inhparent = x.part
+    union all select 's' || s.srsubid || ':' || s.srrelid from pg_subscription_rel s where s.srrelid = x.part
+  ) f(fact)
+  union all
+  select y.n, f.fact from types y cross join lateral (
+    select 'e' || e.oid || ':' || e.xmin from pg_enum e where e.enumtypid = y.typ
+    union all select 't' || p.oid || ':' || p.xmin from pg_type p where p.oid = y.typ
+    union all select 'm' || a.attrelid || '.' || a.attnum || ':' || a.xmin
+      from pg_type p join pg_attribute a on a.attrelid = p.typrelid and a.attnum > 0 where p.oid = y.typ and p.typrelid <> 0
+  ) f(fact)
+  union all
+  select t.n, f.fact from t cross join lateral (
+    select 'r' || r.name || ':' || r.xmin from :"schema".tables r join pg_class c on c.oid = r.relid where r.relid = t.relid offset 0
+  ) f(fact)
 )
-select t.n::int, coalesce((select pg_catalog.hashtextextended(string_agg(f.fact, ',' order by f.fact), 0)::text from facts f where f.n = t.n), '')
-from t order by t.n
+select t.n::int, coalesce(pg_catalog.hashtextextended(string_agg(distinct f.fact, ',' order by f.fact), 0)::text, '')
+from t left join facts f on f.n = t.n group by t.n order by t.n
