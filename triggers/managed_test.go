@@ -62,6 +62,11 @@ func TestTwoDatabasesMayBeInstalledAtOnce(t *testing.T) {
 	go func() { done <- triggers.Install(t.Context(), pool, o, "public.a") }()
 	watch := one.Conn(t)
 	pgtest.Until(t, time.Minute, "the second install waits for the first", func() (waits bool) {
+		select {
+		case err := <-done:
+			t.Fatalf("the second install did not wait: %v", err)
+		default:
+		}
 		if err := watch.QueryRow(t.Context(), "select exists (select from pg_stat_activity where datname = $1 and wait_event = 'transactionid')", other.Name).Scan(&waits); err != nil {
 			t.Fatal(err)
 		}
@@ -76,5 +81,4 @@ func TestTwoDatabasesMayBeInstalledAtOnce(t *testing.T) {
 	if err := triggers.Uninstall(t.Context(), pool, o); err != nil {
 		t.Error(err)
 	}
-	one.Exec(t, "drop role if exists "+o.Owner)
 }
