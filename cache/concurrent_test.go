@@ -28,7 +28,7 @@ const (
 	branches   = 2
 	inEach     = 100
 	bankTotal  = 2 * purses * inEach
-	bankRounds = 500
+	bankRounds = 1500
 )
 
 func newPurse(branch, sum int) purse { return purse{branch, sum, &sum} }

@@ -11,7 +11,7 @@ import (
 // fingerprint remembers the content of a new version, if mutations shall be detected.
 func (t *Table[K, T]) fingerprint(n *node[K, T]) {
 	if t.sums != nil {
-		t.sums[n] = deepHash(reflect.ValueOf(&n.row).Elem())
+		t.sums[n] = deepHash(&n.row)
 	}
 }
 
@@ -21,7 +21,7 @@ func (t *Table[K, T]) checkFingerprint(n *node[K, T], forget bool) {
 	if !ok {
 		return
 	}
-	now := deepHash(reflect.ValueOf(&n.row).Elem())
+	now := deepHash(&n.row)
 	if forget {
 		delete(t.sums, n)
 	} else if now != was {
@@ -46,10 +46,10 @@ func panicOnMutation(table string, key any) {
 var hashSeed = maphash.MakeSeed()
 
 // deepHash covers a value and all that it leads to, down to the depth that sizes are measured to.
-func deepHash(v reflect.Value) uint64 {
+func deepHash[T any](row *T) uint64 {
 	h := hasher{}
 	h.SetSeed(hashSeed)
-	h.value(v, maxDepth)
+	h.value(reflect.ValueOf(row).Elem(), maxDepth)
 	return h.Sum64()
 }
 

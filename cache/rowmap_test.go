@@ -138,7 +138,7 @@ func TestAKeyThatStaysIsFoundWhileOthersComeAndGo(t *testing.T) {
 		}
 	})
 	r := rand.New(rand.NewPCG(3, 4))
-	for range 100 {
+	for range 300 {
 		for k := stay; k < stay+others; k++ {
 			m.insert(m.hash.of(k), &node[int, int]{key: k})
 		}
