@@ -47,14 +47,22 @@ func (c checkpoints) Create(head []byte) (replay.CheckpointWriter, error) {
 // them, so that the same code reads them from there. It is bound to the layout
 // of now.
 func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
-	if t.doc {
-		return t.documentCodec()
+	l := t.layout.Load()
+	if l == nil {
+		return replay.Codec[T]{}, errors.New("its columns are not known")
 	}
-	c, err := t.coding(reflect.TypeFor[T](), t.values() != nil, types)
+	if t.doc {
+		return t.documentCodec(), nil
+	}
+	values := t.values()
+	if values == nil {
+		return replay.Codec[T]{}, errors.New("its rows have no inverse mapping: give it WithEncode")
+	}
+	c, err := t.coding(l, reflect.TypeFor[T](), types)
 	if err != nil {
 		return replay.Codec[T]{}, err
 	}
-	encode, check, values := c.coder(), c.coder(), t.values()
+	encode, check := c.coder(), c.coder()
 	return replay.Codec[T]{
 		Shape: c.shape.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) {
@@ -82,14 +90,7 @@ type coding struct {
 }
 
 // coding finds out how rows of a type are encoded.
-func (d *definition) coding(row reflect.Type, inverse bool, types *pgtype.Map) (*coding, error) {
-	l := d.layout.Load()
-	if l == nil {
-		return nil, errNoColumns
-	}
-	if !inverse {
-		return nil, errors.New("its rows have no inverse mapping: give it WithEncode")
-	}
+func (d *definition) coding(l *layout, row reflect.Type, types *pgtype.Map) (*coding, error) {
 	c := &coding{types: types, oids: l.oids, fields: make([]pgconn.FieldDescription, len(l.mapped))}
 	for i, m := range l.mapped {
 		c.fields[i] = pgconn.FieldDescription{Name: m.Name, DataTypeOID: m.OID, Format: m.Format}
@@ -108,8 +109,6 @@ func (d *definition) coding(row reflect.Type, inverse bool, types *pgtype.Map) (
 
 // coder is one more, for a goroutine of its own.
 func (c *coding) coder() *rowmap.Coder { return rowmap.NewCoder(ownTypes(c.types, c.oids), c.fields) }
-
-var errNoColumns = errors.New("its columns are not known")
 
 func (t *Table[K, T]) decodeBy(c *rowmap.Coder, src []byte, into *T) error {
 	row, err := c.Row(src)
@@ -133,17 +132,14 @@ func (t *Table[K, T]) comesBack(c *rowmap.Coder, src []byte, row T) error {
 }
 
 // documentCodec keeps documents as they are.
-func (t *Table[K, T]) documentCodec() (replay.Codec[T], error) {
-	if t.layout.Load() == nil {
-		return replay.Codec[T]{}, errNoColumns
-	}
+func (t *Table[K, T]) documentCodec() replay.Codec[T] {
 	return replay.Codec[T]{
 		Shape:  checkpoint.Shape{Document: true, Key: t.keyColumns()}.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) { return append(dst, any(row).(json.RawMessage)...), nil },
 		Decoder: func() func(src []byte, into *T) error {
 			return func(src []byte, into *T) error { return t.scan(document{src}, into) }
 		},
-	}, nil
+	}
 }
 
 // document is a row whose one column is the text of a document.

@@ -45,7 +45,8 @@ type layout struct {
 	oids   []uint32            // of mapped
 }
 
-// mistakes checks a declaration, of which only the row function may be of the user's.
+// mistakes checks a declaration: key and row say whether there is a function of the user's, mapping what is wrong with the type of a row
+// that is read by db tags.
 func (d *definition) mistakes(key, row bool, mapping error) error {
 	var bad []error
 	if d.name == "" {

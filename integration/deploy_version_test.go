@@ -52,11 +52,7 @@ func nextVersion(t *testing.T) (binary string) {
 	if err := os.WriteFile(filepath.Join(dir, "overlay.json"), list, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	binary = filepath.Join(dir, "next")
-	if out, err := exec.CommandContext(deadline(t), "go", "build", "-overlay", filepath.Join(dir, "overlay.json"), "-o", binary, "../cmd/node").CombinedOutput(); err != nil {
-		t.Fatalf("build: %v\n%s", err, out)
-	}
-	return binary
+	return pgtest.Built(t, "../cmd/node", "-overlay", filepath.Join(dir, "overlay.json"))
 }
 
 // serving is a node of the next version, in a process of its own.
