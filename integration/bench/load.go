@@ -4,13 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"net"
+	"sync"
 	"time"
 
-	toxiproxy "github.com/Shopify/toxiproxy/v2"
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
-	"github.com/rs/zerolog"
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/triggers"
@@ -105,36 +104,72 @@ func (b *bench) loadOnce(ctx context.Context, t *lockstep.Table[int, account]) (
 	return node.Status().Loads[0].Took, node.Close(ctx)
 }
 
+// link is the way to the server, which can be cut. It is no proxy: what a proxy does with the bytes would be counted as the node's work.
+type link struct {
+	mu    sync.Mutex
+	off   bool
+	conns []net.Conn
+}
+
+// dialing makes a pool's connections go by the link.
+func (l *link) dialing(cfg *pgxpool.Config) {
+	dial := cfg.ConnConfig.DialFunc
+	cfg.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
+		conn, err := dial(ctx, network, address)
+		if err != nil {
+			return nil, err
+		}
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if l.off {
+			return nil, errors.Join(errors.New("the link is cut"), conn.Close())
+		}
+		l.conns = append(l.conns, conn)
+		return conn, nil
+	}
+}
+
+// cut ends what goes by the link, and whatever is to follow.
+func (l *link) cut() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, c := range l.conns {
+		_ = c.Close() // some are closed already
+	}
+	l.off, l.conns = true, nil
+}
+
+func (l *link) heal() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.off = false
+}
+
 // cut is a node that can be cut off, and the cuts with which it comes back.
 type cut struct {
-	node  *lockstep.Node
-	proxy *toxiproxy.Proxy
-	pool  *pgxpool.Pool
-	back  chan lockstep.Cut
+	node *lockstep.Node
+	link link
+	pool *pgxpool.Pool
+	back chan lockstep.Cut
 }
 
 func (b *bench) newCut(ctx context.Context, table lockstep.AnyTable) (*cut, error) {
-	server := toxiproxy.NewServer(toxiproxy.NewMetricsContainer(nil), zerolog.New(io.Discard))
-	c := &cut{proxy: toxiproxy.NewProxy(server, "bench", "127.0.0.1:0", b.server.Addr()), back: make(chan lockstep.Cut, 16)}
-	if err := c.proxy.Start(); err != nil {
+	c := &cut{back: make(chan lockstep.Cut, 16)}
+	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
+	if err != nil {
 		return nil, err
 	}
-	cfg, err := pgxpool.ParseConfig(b.server.DSN("postgres"))
-	if err == nil {
-		_, err = fmt.Sscanf(c.proxy.Listen, "127.0.0.1:%d", &cfg.ConnConfig.Port)
+	c.link.dialing(cfg)
+	if c.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
+		return nil, err
 	}
-	if err == nil {
-		c.pool, err = pgxpool.NewWithConfig(ctx, cfg)
-	}
-	if err == nil {
-		c.node, err = lockstep.Start(ctx, c.pool, lockstep.Config{Name: "bench-cut", Register: -1, OnCut: func(cut lockstep.Cut) {
-			if cut.Replay || cut.Reason != "" {
-				c.back <- cut
-			}
-		}}, table)
-	}
+	c.node, err = lockstep.Start(ctx, c.pool, lockstep.Config{Name: "bench-cut", Register: -1, OnCut: func(cut lockstep.Cut) {
+		if cut.Replay || cut.Reason != "" {
+			c.back <- cut
+		}
+	}}, table)
 	if err != nil {
-		c.proxy.Stop()
+		c.pool.Close()
 		return nil, err
 	}
 	<-c.back // its first load
@@ -153,7 +188,6 @@ func (b *bench) touch(ctx context.Context, node *lockstep.Node) error {
 func (c *cut) close(ctx context.Context) error {
 	err := c.node.Close(ctx)
 	c.pool.Close()
-	c.proxy.Stop()
 	return err
 }
 
@@ -167,9 +201,7 @@ func (c *cut) misses(ctx context.Context, write func() error) (lockstep.Cut, tim
 		return lockstep.Cut{}, 0, err
 	}
 	cpu := ownCPU()
-	if err := c.proxy.Start(); err != nil {
-		return lockstep.Cut{}, 0, err
-	}
+	c.link.heal()
 	late := time.NewTimer(10 * time.Minute)
 	defer late.Stop()
 	select {
@@ -185,29 +217,23 @@ func (c *cut) misses(ctx context.Context, write func() error) (lockstep.Cut, tim
 	}
 }
 
-// off cuts the node off. The proxy may overlook a connection that is just being
-// made, so it is done again until the node has noticed.
+// off cuts the node off, and returns when it has noticed.
 func (c *cut) off(ctx context.Context) error {
 	if err := c.node.Barrier(ctx); err != nil {
 		return err
 	}
-	tick := time.NewTicker(500 * time.Millisecond)
+	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
-	for {
-		before := c.node.Status().Failures
-		c.proxy.Stop()
+	before := c.node.Status().Failures
+	c.link.cut()
+	for c.node.Status().Failures == before {
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
 			return ctx.Err()
 		}
-		if c.node.Status().Failures > before {
-			return nil
-		}
-		if err := c.proxy.Start(); err != nil {
-			return err
-		}
 	}
+	return nil
 }
 
 // shares of a table's rows that are missed, in thousandths.

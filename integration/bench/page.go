@@ -97,6 +97,7 @@ func page(all []figure, drawn map[string]string) string {
 		}
 		fmt.Fprintf(&w, "| %s | %s | %s | %s | %s |\n", f.Name, f.String(), f.Target, mark, letters[settingsLine(f.Settings)])
 	}
+	w.WriteString(unreached(all))
 	for _, p := range parts {
 		section(&w, p.name, p.title, all, drawn, letters)
 	}

@@ -159,6 +159,7 @@ func (b *bench) sayReads(took map[string]map[condition]series) {
 	n, ours := grouped(int64(b.rows))+" rows, uniform keys, 1 core", took[get]
 	b.ratio("reads, "+n+", idle: Get / xsync.Map", "the time of a read, with its value read", ours[idle].over(took["xsync.Map"][idle]), atMost(1.5))
 	b.ratio("reads, "+n+", idle: go-memdb / Get", "the time of a read, with its value read", took["go-memdb"][idle].over(ours[idle]), atLeast(8))
+	b.ratio("reads, "+n+", idle: go-memdb / xsync.Map", "the time of a read, with its value read; xsync.Map keeps one version", took["go-memdb"][idle].over(took["xsync.Map"][idle]), nil)
 	b.ratio("reads, "+n+", idle: Redis over loopback / Get", "the time of a read, with its value read; Redis without client-side caching", took["Redis"][idle].over(ours[idle]), atLeast(100))
 	b.ratio("reads, "+n+": Get while 20,000 rows/s are applied / idle", "the time of a read, with its value read", ours[busy].over(ours[idle]), atMost(1.3))
 }
