@@ -357,6 +357,29 @@ func TestFetchGoesThroughTheKeyWhateverTheStatisticsSay(t *testing.T) {
 	}
 }
 
+// A session plans the statement once. Where that is in a fetch which reads tables, whose rows are read in the order in which
+// they lie, every fetch after it would read the whole log: if its statistics know few transactions, each with many events.
+func TestTheLogIsReadThroughItsKeyWhateverElseTheFirstFetchReads(t *testing.T) {
+	for _, req := range []outbox.Request{{Reload: []int{0}}, {Reread: []int{0}}} {
+		r := newRig(t)
+		pos, _ := r.load(t, r.open(t))
+		r.Exec(t, "insert into a select i, 'x' from generate_series(1, 20000) i")
+		r.Exec(t, "vacuum analyze lockstep.outbox")
+		s := r.open(t)
+		req.From = pos
+		if got := len(fetch(t, s, req).events); got != 20000 {
+			t.Fatalf("%d events", got)
+		}
+		plan, err := s.EventsPlan(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(plan, "Seq Scan") {
+			t.Errorf("after a fetch that reloads %v and rereads %v the log is read whole:\n%s", req.Reload, req.Reread, plan)
+		}
+	}
+}
+
 // Behind a pooler another session's settings may be in force: the fetch finds
 // out, and begins its transaction by hand.
 func TestFetchHasOneSnapshotWhateverTheSessionsDefaultIs(t *testing.T) {

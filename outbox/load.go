@@ -82,7 +82,7 @@ func (f *fetch) lock(ctx context.Context) (problems map[int]error, err error) {
 
 // tryLock returns the table that failed, or -1.
 func (f *fetch) tryLock(ctx context.Context, problems map[int]error) (int, error) {
-	begin := fmt.Sprintf("%s; set local lock_timeout = %d; set local enable_seqscan = on", f.begin(), max(1, f.src.cfg.LockTimeout.Milliseconds())) // 0 would mean: for ever
+	begin := fmt.Sprintf("%s; set local lock_timeout = %d", f.begin(), max(1, f.src.cfg.LockTimeout.Milliseconds())) // 0 would mean: for ever
 	if f.req.Snapshot != "" {
 		begin += "; set transaction snapshot " + psql.Literal(f.req.Snapshot)
 	}
@@ -249,6 +249,13 @@ func (f *fetch) loadRows(ctx context.Context, problems map[int]error) error {
 			err = closeErr
 		}
 		if err != nil {
+			return fmt.Errorf("outbox: load: %w", err)
+		}
+	}
+	// Tables are read in the order in which their rows lie. Not so the log, ever: the session keeps the plans of what it has
+	// prepared, so none of that may run after this and be planned by it.
+	if len(f.req.Reload) > 0 {
+		if _, err := f.conn.PgConn().Exec(ctx, "set local enable_seqscan = on").ReadAll(); err != nil {
 			return fmt.Errorf("outbox: load: %w", err)
 		}
 	}

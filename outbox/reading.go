@@ -24,15 +24,12 @@ type Reading struct {
 // one that another transaction, which has locked the tables as well, has exported.
 // While it is open the session is used for nothing else.
 func (s *Session) Read(ctx context.Context, snapshot string, tables ...int) (*Reading, error) {
+	// Sequential scans are off, as in every session: ranges go by the key, whatever the statistics say.
 	f := &fetch{Session: s, req: Request{Reload: tables, Snapshot: snapshot}}
 	r := &Reading{f: f, given: snapshot != ""}
 	var err error
 	if r.problems, err = f.lock(ctx); err != nil {
 		return nil, err
-	}
-	// Ranges go by the key, whatever the statistics say.
-	if _, err := s.conn.PgConn().Exec(ctx, "set local enable_seqscan = off").ReadAll(); err != nil {
-		return nil, fmt.Errorf("outbox: read tables: %w", err)
 	}
 	if r.given {
 		return r, r.describe(ctx)
