@@ -154,6 +154,13 @@ func idle(ctx context.Context, b *bench) (err error) {
 	if err := b.writerTables(ctx); err != nil {
 		return err
 	}
+	if err := b.exec(ctx, "drop table if exists large"); err != nil { // another part's: autovacuum would still be at it
+		return err
+	}
+	floor, err := b.asking(ctx, b.idle)
+	if err != nil {
+		return err
+	}
 	c, err := b.newCrowd(ctx)
 	if err != nil {
 		return err
@@ -179,10 +186,6 @@ func idle(ctx context.Context, b *bench) (err error) {
 	}
 	b.value("an idle node", "queries/s", "transactions that the server counted, by nodes; a look is one round trip and one transaction", queries, atMost(5))
 	b.value("100 idle nodes: of one core of Postgres", "%", fmt.Sprintf("processor time of the server and all its processes, measured with %d nodes", b.idle), share, atMost(5))
-	floor, err := b.asking(ctx, b.idle, share)
-	if err != nil {
-		return err
-	}
 	b.value("100 connections that ask SELECT 1 as often as nodes beat: of one core of Postgres", "%", fmt.Sprintf("the same, of %d connections that ask for one value, prepared, every %v: what asking that often costs whoever does it", b.idle, beat), floor, nil)
 	b.value("an idle node: looks", "looks/s", "fetches, and beats that found nothing to fetch, as nodes count them", fetched, nil)
 	b.value("an idle node: a look", "µs of Postgres", "the server's processor time by the looks", each, nil)
@@ -192,46 +195,59 @@ func idle(ctx context.Context, b *bench) (err error) {
 // beat is how often a node looks of its own accord.
 const beat = time.Second / beats
 
-// asking is what n connections cost that ask at every beat for one value, in percent of a core for a hundred, as often as like was
-// measured; nothing where processor time is not known.
-func (b *bench) asking(ctx context.Context, n int, like series) (share series, err error) {
-	ctx, stop := context.WithCancel(ctx)
-	errs := make([]error, n)
+// asking is what n connections cost that ask at every beat for one value, in percent of a core for a hundred;
+// nothing where processor time is not known.
+func (b *bench) asking(ctx context.Context, n int) (share series, err error) {
+	asking, stop := context.WithCancel(ctx)
 	var all sync.WaitGroup
-	for i := range n {
+	var failed atomic.Pointer[error]
+	defer func() {
+		stop()
+		all.Wait()
+		if p := failed.Load(); p != nil {
+			err = errors.Join(err, *p)
+		}
+	}()
+	for range n {
 		conn, err := pgx.Connect(ctx, b.server.DSN("postgres"))
 		if err != nil {
-			stop()
-			all.Wait()
 			return nil, err
 		}
 		all.Go(func() {
-			defer func() { _ = conn.Close(context.WithoutCancel(ctx)) }() // it only asked
-			for tick := time.NewTicker(beat); errs[i] == nil; {
-				select {
-				case <-tick.C:
-					_, errs[i] = conn.Exec(ctx, "select 1")
-				case <-ctx.Done():
-					return
-				}
+			defer func() { _ = conn.Close(ctx) }() // it only asked
+			if err := askAtEveryBeat(asking, conn); err != nil {
+				failed.Store(&err)
 			}
 		})
 	}
-	for range like {
+	for range b.rounds {
 		began, cpu := time.Now(), b.serverCPU()
-		if err = wait(ctx, b.quiet); err != nil {
-			break
+		if err := wait(ctx, b.quiet); err != nil {
+			return nil, err
 		}
-		share = append(share, 100*(b.serverCPU()-cpu).Seconds()/time.Since(began).Seconds()*100/float64(n))
-	}
-	stop()
-	all.Wait()
-	for _, e := range errs {
-		if e != nil && !errors.Is(e, context.Canceled) {
-			err = errors.Join(err, e)
+		if took := b.serverCPU() - cpu; took > 0 {
+			share = append(share, 100*took.Seconds()/time.Since(began).Seconds()*100/float64(n))
 		}
 	}
-	return share, err
+	return share, nil
+}
+
+func askAtEveryBeat(ctx context.Context, conn *pgx.Conn) error {
+	if _, err := conn.Prepare(ctx, "one", "select 1"); err != nil {
+		return err
+	}
+	tick := time.NewTicker(beat)
+	defer tick.Stop()
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return nil
+		}
+		if r := conn.PgConn().ExecPrepared(ctx, "one", nil, nil, nil).Read(); r.Err != nil && ctx.Err() == nil {
+			return r.Err
+		}
+	}
 }
 
 // wait waits for d; the error is that of a context that ends before.
