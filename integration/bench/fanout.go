@@ -241,30 +241,33 @@ func (b *bench) priced(w *wire, fn func() (int, error)) (price, error) {
 	return price{(b.serverCPU() - cpu).Seconds() / each, float64(w.asks.Load()-asks) / each, float64(w.received.Load()-bytes) / each}, err
 }
 
-// upkeepCosts measures the constants.
+// upkeepCosts measures the constants, one after the other: the server's processor time is everybody's.
 func (b *bench) upkeepCosts(ctx context.Context, nats *helper) (u upkeep, err error) {
+	if u.register, err = b.registerCost(ctx, nats); err == nil {
+		u.compare, err = b.compareCost(ctx)
+	}
+	return u, err
+}
+
+// registerCost is that of a node's row, of nodes that write theirs far more often than they do.
+func (b *bench) registerCost(ctx context.Context, nats *helper) (p price, err error) {
 	const every = 200 * time.Millisecond
 	var used atomic.Int64
 	f, err := b.newFleet(ctx, nats, every, func(cfg *pgxpool.Config) {
 		cfg.AfterRelease = func(*pgx.Conn) bool { used.Add(1); return false }
 	})
 	if err != nil {
-		return u, err
+		return p, err
 	}
 	defer func() { err = errors.Join(err, f.close(ctx)) }()
 	if err := f.grow(ctx, b.few()); err != nil {
-		return u, err
+		return p, err
 	}
-	u.register, err = b.priced(&f.wire, func() (int, error) {
+	return b.priced(&f.wire, func() (int, error) {
 		before := used.Load()
 		err := wait(ctx, b.quiet/5)
 		return int(used.Load() - before), err
 	})
-	if err != nil {
-		return u, err
-	}
-	u.compare, err = b.compareCost(ctx)
-	return u, err
 }
 
 // compareCost is a session's, which a fetch is made on.

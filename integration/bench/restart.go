@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync"
 	"time"
 
 	"github.com/pglockstep/lockstep"
@@ -43,7 +44,7 @@ func restart(ctx context.Context, b *bench) error {
 	if _, _, _, err := once(warm); err != nil {
 		return err
 	}
-	var cold, restarted, write series
+	var cold, restarted, write, built series
 	var bytes int64
 	for round := range b.rounds {
 		if err := b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round)); err != nil {
@@ -62,38 +63,35 @@ func restart(ctx context.Context, b *bench) error {
 			return fmt.Errorf("the node did not begin with its checkpoint: %+v", s)
 		}
 		restarted, write = append(restarted, took.Seconds()), append(write, wrote.Seconds())
-		bytes = s.Checkpoint.Bytes
-	}
-	built, err := b.buildRows()
-	if err != nil {
-		return err
+		bytes, built = s.Checkpoint.Bytes, append(built, b.makeRows().Seconds())
 	}
 	n := grouped(int64(b.rows)) + " rows"
 	b.ratio("start from a checkpoint, 1% of "+n+" missed / cold start", "until Start returns: with the checkpoint of a node that was stopped before the changes, and without one", restarted.over(cold), atMost(0.25))
-	b.ratio("making "+n+" / cold start", "rows of the same values, each allocated by itself and put into a builtin map of their number: no file is read, nothing is asked; and a node's start without a checkpoint", built.over(cold), nil)
+	b.ratio("making "+n+" / cold start", "rows like the table's, each allocated by itself, and a builtin map of them for each core: no file is read, nothing is decoded or asked; and a node's start without a checkpoint", built.over(cold), nil)
 	b.value("cold start, "+n, "s", "until Start returns", cold, nil)
 	b.value("start from a checkpoint, 1% of "+n+" missed", "s", "until Start returns", restarted, nil)
 	b.value("stopping, which writes the checkpoint", "s", "until Close returns", write, nil)
-	b.value("making "+n, "s", "on one core, but for the garbage collector", built, nil)
+	b.value("making "+n, "s", "rows like the table's, and a builtin map of them for each core", built, nil)
 	b.value("the checkpoint of "+n, "bytes", "the size of its file", series{float64(bytes)}, nil)
 	return nil
 }
 
-// buildRows is what it takes to make the rows of the table and a builtin map of them.
-func (b *bench) buildRows() (series, error) {
-	var took series
-	for range b.rounds {
-		runtime.GC()
-		began := time.Now()
-		rows := make(map[int]*account, b.rows)
-		note := []byte("note of 0000000")
-		for i := range b.rows {
-			rows[i+1] = &account{ID: i + 1, Manager: (i + 1) / 10, Note: string(note)}
-		}
-		took = append(took, time.Since(began).Seconds())
-		if len(rows) != b.rows {
-			return nil, fmt.Errorf("%d rows are %d", b.rows, len(rows))
-		}
+// makeRows is what it takes to make as many rows as the table has, and maps of them, on all cores.
+func (b *bench) makeRows() time.Duration {
+	runtime.GC()
+	began := time.Now()
+	var all sync.WaitGroup
+	cores := runtime.GOMAXPROCS(0)
+	for core := range cores {
+		all.Go(func() {
+			rows := make(map[int]*account, b.rows/cores)
+			note := []byte("note of 0000000")
+			for id := 1 + core; id <= b.rows; id += cores {
+				rows[id] = &account{ID: id, Manager: id / 10, Note: string(note)}
+			}
+			runtime.KeepAlive(rows)
+		})
 	}
-	return took, nil
+	all.Wait()
+	return time.Since(began)
 }
