@@ -63,7 +63,7 @@ var reasons = []reason{
 	},
 	{
 		of: []string{"idle: Get / xsync.Map", "idle: go-memdb / Get"},
-		why: "It is 1.5 and 8 that are asked for. A look-up in a large map is the time of two places in memory that no other look-up has touched lately: the bucket, and the version behind it. xsync.Map has the same two; " +
+		why: "A look-up in a large map is the time of two places in memory that no other look-up has touched lately: the bucket, and the version behind it. xsync.Map has the same two; " +
 			"a Get reads besides which number is published, and the version's own.",
 		floor: []string{"reads, 1,000,000 rows, uniform keys, 1 core, idle: go-memdb / xsync.Map"},
 		next:  "Rows that lie in the buckets themselves would spare one of the two places; how readers without locks could have them there is not known to us.",

@@ -338,6 +338,33 @@ func statements(ctx context.Context, b *bench) error {
 		}
 		b.sayStatements(rows, took, rows == most)
 	}
+	return b.loops(ctx, most/5, tables[:min(3, len(tables))])
+}
+
+// loops: one statement of the client's that writes a table row by row. Capture may trust what a statement says that it has written only once
+// in each; of all other rows it reads what is there.
+func (b *bench) loops(ctx context.Context, rows int, tables []string) error {
+	const above = 1_000_000_000 // where no other row is
+	took := map[string]series{}
+	for round := range b.rounds {
+		for i := range tables {
+			t := tables[(i+round)%len(tables)]
+			began := time.Now()
+			err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop insert into %s values (%d + i, i / 10, 0, 'note of ' || i); end loop; end $$", rows, t, above))
+			if err != nil {
+				return err
+			}
+			took[t] = append(took[t], ms(time.Since(began)))
+			if err := b.exec(ctx, fmt.Sprintf("delete from %s where id > %d", t, above), "vacuum "+t); err != nil {
+				return err
+			}
+		}
+	}
+	name := grouped(int64(rows)) + " inserts by one plpgsql loop"
+	b.ratio(name+": triggers / no trigger", "the time of a DO block that inserts row by row: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), atMost(2.5))
+	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}} {
+		b.value(name+": "+t.name, "ms", "the time of the block, with its commit", took[t.table], nil)
+	}
 	return nil
 }
 

@@ -509,7 +509,7 @@ func TestALargeTransactionComesInParts(t *testing.T) {
 	until(t, "3 MB come in many messages of 32 kB besides the batches", func() bool {
 		return relay.Counters().Messages.Load()-relay.Counters().Batches.Load()-sent >= 50
 	})
-	r.same(t, f, "the end") // which it may have from Postgres, before the relay has sent it
+	r.same(t, f, "the end")               // which it may have from Postgres, before the relay has sent it
 	if n := f.askedFor() - asked; n > 1 { // one may have been due for the numbers from before
 		t.Errorf("Postgres was asked %d times", n)
 	}
