@@ -280,6 +280,17 @@ func catchUp(ctx context.Context, b *bench) (err error) {
 		again = append(again, ms(d))
 	}
 	b.sayCatchUp(again, missed, rate)
+	spent := spending{}
+	for range b.rounds {
+		err := spent.watch(b, func() error {
+			_, _, err := c.misses(ctx, func() error { return b.exec(ctx, "update large set balance = balance + 1") })
+			return err
+		})
+		if err := errors.Join(err, b.exec(ctx, "vacuum large")); err != nil {
+			return err
+		}
+	}
+	spent.say(b, whileCatchingUp, "a replay of "+grouped(int64(b.rows))+" events")
 	return nil
 }
 

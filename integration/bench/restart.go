@@ -23,12 +23,16 @@ func restart(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // the process ends
-	// once starts a node and stops it, and tells how long each took.
-	once := func(cfg lockstep.Config) (start, stop time.Duration, s lockstep.Status, err error) {
+	// once starts a node and stops it, and tells how long each took; where spent is not nil, also what the start is spent on.
+	once := func(cfg lockstep.Config, spent spending) (start, stop time.Duration, s lockstep.Status, err error) {
 		cfg.Register, cfg.CheckpointEvery = -1, -1
 		large := accountsTable("public.large")
+		var node *lockstep.Node
 		began := time.Now()
-		node, err := lockstep.Start(ctx, b.pool, cfg, large)
+		err = spent.watch(b, func() (err error) {
+			node, err = lockstep.Start(ctx, b.pool, cfg, large)
+			return err
+		})
 		if err != nil {
 			return 0, 0, s, err
 		}
@@ -41,30 +45,53 @@ func restart(ctx context.Context, b *bench) error {
 		return start, time.Since(began), node.Status(), err
 	}
 	warm := lockstep.Config{Name: "bench", Checkpoint: dir}
-	if _, _, _, err := once(warm); err != nil {
+	if _, _, _, err := once(warm, nil); err != nil {
 		return err
+	}
+	miss := func(round int) error {
+		return b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round))
 	}
 	var cold, restarted, write, built series
 	var bytes int64
 	for round := range b.rounds {
-		if err := b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round)); err != nil {
+		if err := miss(round); err != nil {
 			return err
 		}
-		took, _, _, err := once(lockstep.Config{Name: "bench2"})
+		loaded, _, _, err := once(lockstep.Config{Name: "bench2"}, nil)
 		if err != nil {
 			return err
 		}
-		cold = append(cold, took.Seconds())
-		took, wrote, s, err := once(warm)
+		took, wrote, s, err := once(warm, nil)
 		if err != nil {
 			return err
 		}
+		cold = append(cold, loaded.Seconds())
 		if !s.Checkpoint.Restored || len(s.Loads) > 0 {
 			return fmt.Errorf("the node did not begin with its checkpoint: %+v", s)
 		}
 		restarted, write = append(restarted, took.Seconds()), append(write, wrote.Seconds())
 		bytes, built = s.Checkpoint.Bytes, append(built, b.makeRows().Seconds())
 	}
+	coldly, warmly := spending{}, spending{}
+	for round := range b.rounds {
+		_, _, _, err := once(lockstep.Config{Name: "bench2"}, coldly)
+		if err == nil {
+			err = miss(round)
+		}
+		if err == nil {
+			_, _, _, err = once(warm, warmly)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	coldly.say(b, whileStarting, "a cold start")
+	warmly.say(b, whileStarting, "a start from a checkpoint")
+	b.sayRestart(cold, restarted, write, built, bytes)
+	return nil
+}
+
+func (b *bench) sayRestart(cold, restarted, write, built series, bytes int64) {
 	n := grouped(int64(b.rows)) + " rows"
 	b.ratio("start from a checkpoint, 1% of "+n+" missed / cold start", "until Start returns: with the checkpoint of a node that was stopped before the changes, and without one", restarted.over(cold), atMost(0.25))
 	b.ratio("making "+n+" / cold start", "rows like the table's, each allocated by itself, and a builtin map of them for each core: no file is read, nothing is decoded or asked; and a node's start without a checkpoint", built.over(cold), nil)
@@ -73,7 +100,6 @@ func restart(ctx context.Context, b *bench) error {
 	b.value("stopping, which writes the checkpoint", "s", "until Close returns", write, nil)
 	b.value("making "+n, "s", "rows like the table's, and a builtin map of them for each core", built, nil)
 	b.value("the checkpoint of "+n, "bytes", "the size of its file", series{float64(bytes)}, nil)
-	return nil
 }
 
 // makeRows is what it takes to make as many rows as the table has, and maps of them, on all cores.

@@ -15,6 +15,13 @@ type reason struct {
 	next  string
 }
 
+// Tables of profiles.
+const (
+	whereTimeGoes   = "where a node's processor time goes"
+	whileCatchingUp = " while it catches up"
+	whileStarting   = " while it starts"
+)
+
 const leastTrigger = "the least trigger that writes a log / no trigger"
 
 var reasons = []reason{
@@ -70,12 +77,12 @@ var reasons = []reason{
 	},
 	{
 		of:   []string{"replay on one core"},
-		why:  "An event is received, its document is decoded, its version gets memory of its own and a place in the map, and the collector goes over it.",
+		why:  "An event is received, its document is decoded, its version gets memory of its own and a place in the map, and the collector goes over it; the table \"" + whereTimeGoes + whileCatchingUp + "\" says how much of the time each takes.",
 		next: "Events in binary columns: a document is text, of which every number is parsed. It would tie the log to the table's columns as they were.",
 	},
 	{
 		of: []string{"start from a checkpoint"},
-		why: "What a start from a checkpoint saves is Postgres' part. The node's own stays: a row is decoded, gets memory of its own and a place in the map, and the collector goes over all of it. " +
+		why: "What a start from a checkpoint saves is Postgres' part. The node's own stays: a row is decoded, gets memory of its own and a place in the map, and the collector goes over all of it; the table \"" + whereTimeGoes + whileStarting + "\" says how much of the time each takes. " +
 			"A cold start lets Postgres and the node work at the same time, which leaves it little to wait for.",
 		floor: []string{"making 1,000,000 rows / cold start", "cold load of 1,000,000 rows, row function / COPY BINARY"},
 		next:  "Rows that are used as they lie in the file, without being decoded: only for types without pointers.",
