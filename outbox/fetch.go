@@ -23,6 +23,9 @@ type Request struct {
 	Reread []int
 	// DrawXid draws a transaction id after the snapshot was taken (Header.Drawn).
 	DrawXid bool
+	// WantXid says that a drawn id is wanted, also where this fetch draws none: who asks
+	// for one does so from time to time, as long as it would prove something.
+	WantXid bool
 	// Catalogue asks for Header.Fingerprints, which a reload always brings.
 	Catalogue bool
 	// Relations, where set, are the relations, by oid, of which Header.Fingerprints

@@ -163,7 +163,8 @@ func (l *loop) plan(why cause) *plan {
 	now := time.Now()
 	p := &plan{kind: follow, cause: why, rung: why == byRing, tables: make([]tablePlan, len(l.tables))}
 	p.catalogue = !now.Before(l.catalogue)
-	if l.gaps.wantsDraw() && !now.Before(l.lastDraw.Add(l.cfg.Beat)) {
+	p.wantsDraw = l.gaps.wantsDraw()
+	if p.wantsDraw && !now.Before(l.lastDraw.Add(l.cfg.Beat)) {
 		p.draw, l.lastDraw = true, now
 	}
 	for i := range l.tables {

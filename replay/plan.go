@@ -36,7 +36,8 @@ type plan struct {
 	detail    string
 	tables    []tablePlan
 	draw      bool
-	maxLoads  int // of Config, where the plan loads everything
+	wantsDraw bool // whether or not this fetch draws
+	maxLoads  int  // of Config, where the plan loads everything
 	catalogue bool
 	ordinal   uint64       // of the last attempt
 	warm      *warm        // the cut begins with the rows of a checkpoint
@@ -69,7 +70,7 @@ func (p *plan) load(table int, reason Reason, detail string) {
 
 // request puts the plan into the source's words.
 func (p *plan) request(from outbox.Position) outbox.Request {
-	req := outbox.Request{From: from, DrawXid: p.draw, Catalogue: p.catalogue, Now: p.now}
+	req := outbox.Request{From: from, DrawXid: p.draw, WantXid: p.wantsDraw, Catalogue: p.catalogue, Now: p.now}
 	if p.full() {
 		req.From, req.MaxLoads = outbox.Position{}, p.maxLoads
 	}

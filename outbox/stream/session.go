@@ -172,6 +172,9 @@ func (s *session) Fetch(ctx context.Context, req outbox.Request, sink outbox.Sin
 
 // mustAsk says whether only Postgres can answer.
 func (s *session) mustAsk(req *outbox.Request, now time.Time) bool {
+	if !req.WantXid && !req.DrawXid { // what was wanted has come another way: the next wish begins its own wait
+		s.drawing = time.Time{}
+	}
 	switch {
 	case s.covered.IsZero(), s.clock.t0.IsZero(), s.gap, req.Now, req.From.IsZero(), req.Snapshot != "", len(req.Reload)+len(req.Reread) > 0:
 		return true
