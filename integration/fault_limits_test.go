@@ -167,12 +167,13 @@ func TestTimeoutsOfTheRoleOrTheDatabaseCutNoLoadAndNoCatchUpShort(t *testing.T) 
 func TestTimeoutsThatAfterConnectSetsCutNoLoadShort(t *testing.T) {
 	db := fresh(t)
 	items(t, db)
-	const rows = 20_000
+	const rows = 20_000 // which takes longer than the timeouts
 	db.Exec(t, fmt.Sprintf("insert into items select i, 0 from generate_series(101, %d) i", rows))
 	var sets []string
 	for _, name := range tiny(db.Server().Version()) {
 		if name != "idle_session_timeout" { // which ends an idle connection, as it was asked to
-			sets = append(sets, "set "+name+" = '10ms'")
+			// Long enough for a BEGIN and the SET LOCAL that comes with it, also where the processors are busy.
+			sets = append(sets, "set "+name+" = '30ms'")
 		}
 	}
 	pool := db.Pool(t, func(c *pgxpool.Config) {
