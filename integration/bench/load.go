@@ -4,14 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
-	"sync"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep"
+	"github.com/pglockstep/lockstep/internal/link"
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -104,51 +103,10 @@ func (b *bench) loadOnce(ctx context.Context, t *lockstep.Table[int, account]) (
 	return node.Status().Loads[0].Took, node.Close(ctx)
 }
 
-// link is the way to the server, which can be cut. It is no proxy: what a proxy does with the bytes would be counted as the node's work.
-type link struct {
-	mu    sync.Mutex
-	off   bool
-	conns []net.Conn
-}
-
-// dialing makes a pool's connections go by the link.
-func (l *link) dialing(cfg *pgxpool.Config) {
-	dial := cfg.ConnConfig.DialFunc
-	cfg.ConnConfig.DialFunc = func(ctx context.Context, network, address string) (net.Conn, error) {
-		conn, err := dial(ctx, network, address)
-		if err != nil {
-			return nil, err
-		}
-		l.mu.Lock()
-		defer l.mu.Unlock()
-		if l.off {
-			return nil, errors.Join(errors.New("the link is cut"), conn.Close())
-		}
-		l.conns = append(l.conns, conn)
-		return conn, nil
-	}
-}
-
-// cut ends what goes by the link, and whatever is to follow.
-func (l *link) cut() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, c := range l.conns {
-		_ = c.Close() // some are closed already
-	}
-	l.off, l.conns = true, nil
-}
-
-func (l *link) heal() {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	l.off = false
-}
-
 // cut is a node that can be cut off, and the cuts with which it comes back.
 type cut struct {
 	node *lockstep.Node
-	link link
+	link link.Link
 	pool *pgxpool.Pool
 	back chan lockstep.Cut
 }
@@ -159,7 +117,7 @@ func (b *bench) newCut(ctx context.Context, table lockstep.AnyTable) (*cut, erro
 	if err != nil {
 		return nil, err
 	}
-	c.link.dialing(cfg)
+	c.link.Through(cfg)
 	if c.pool, err = pgxpool.NewWithConfig(ctx, cfg); err != nil {
 		return nil, err
 	}
@@ -201,7 +159,7 @@ func (c *cut) misses(ctx context.Context, write func() error) (lockstep.Cut, tim
 		return lockstep.Cut{}, 0, err
 	}
 	cpu := ownCPU()
-	c.link.heal()
+	c.link.Heal()
 	late := time.NewTimer(10 * time.Minute)
 	defer late.Stop()
 	select {
@@ -225,7 +183,7 @@ func (c *cut) off(ctx context.Context) error {
 	tick := time.NewTicker(5 * time.Millisecond)
 	defer tick.Stop()
 	before := c.node.Status().Failures
-	c.link.cut()
+	c.link.Cut()
 	for c.node.Status().Failures == before {
 		select {
 		case <-tick.C:
@@ -280,9 +238,12 @@ func catchUp(ctx context.Context, b *bench) (err error) {
 		again = append(again, ms(d))
 	}
 	b.sayCatchUp(again, missed, rate)
+	if b.quick {
+		return nil
+	}
 	spent := spending{}
 	for range b.rounds {
-		err := spent.watch(b, func() error {
+		err := spent.watch(func() error {
 			_, _, err := c.misses(ctx, func() error { return b.exec(ctx, "update large set balance = balance + 1") })
 			return err
 		})

@@ -9,6 +9,7 @@ import (
 	"github.com/google/uuid"
 
 	"github.com/pglockstep/lockstep/cmd/node/internal/serve"
+	"github.com/pglockstep/lockstep/internal/link"
 	"github.com/pglockstep/lockstep/internal/pgtest"
 )
 
@@ -82,9 +83,9 @@ func TestATableThatIsNotKeptDoesNotAnswerForAToken(t *testing.T) {
 func TestWhilePostgresIsAwayWritesAreRefusedAndReadsGoOn(t *testing.T) {
 	db := pgtest.New(t)
 	db.Exec(t, "create table a (id int primary key); insert into a values (1)")
-	var w wire
-	s := servedOn(t, db, db.Pool(t, w.through), writes, "public.a")
-	w.cut()
+	var l link.Link
+	s := servedOn(t, db, db.Pool(t, l.Through), writes, "public.a")
+	l.Cut()
 	put := func() answer { return s.send(http.MethodPut, rowPath("public.a", "2"), "{}", asJSON) }
 	until(t, "the pool has noticed", func() bool { return put().status != 504 })
 	a := put()
@@ -95,7 +96,7 @@ func TestWhilePostgresIsAwayWritesAreRefusedAndReadsGoOn(t *testing.T) {
 	if status, body, _ := s.get(rowPath("public.a", "1")); status != 200 {
 		t.Errorf("a read: %d %s", status, body)
 	}
-	w.heal()
+	l.Heal()
 	until(t, "writes again", func() bool { return put().status < 300 })
 }
 
