@@ -32,6 +32,15 @@ func (s series) over(t series) series {
 	return out
 }
 
+// less is the difference of two things, round by round.
+func (s series) less(t series) series {
+	out := make(series, min(len(s), len(t)))
+	for i := range out {
+		out[i] = s[i] - t[i]
+	}
+	return out
+}
+
 // quantile of times in ascending order.
 func quantile(sorted []time.Duration, q float64) time.Duration {
 	if len(sorted) == 0 {

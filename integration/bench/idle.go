@@ -181,7 +181,7 @@ func idle(ctx context.Context, b *bench) (err error) {
 		n, sec := float64(b.idle), s.took.Seconds()
 		queries, fetched = append(queries, s.commits/n/sec), append(fetched, s.looks/n/sec)
 		if s.cpu > 0 {
-			share, each = append(share, 100*s.cpu.Seconds()/sec*100/n), append(each, float64(s.cpu.Microseconds())/s.looks)
+			share, each = append(share, shareOfHundred(s.cpu, s.took, b.idle)), append(each, float64(s.cpu.Microseconds())/s.looks)
 		}
 	}
 	b.value("an idle node", "queries/s", "transactions that the server counted, by nodes; a look is one round trip and one transaction", queries, atMost(5))
@@ -190,6 +190,11 @@ func idle(ctx context.Context, b *bench) (err error) {
 	b.value("an idle node: looks", "looks/s", "fetches, and beats that found nothing to fetch, as nodes count them", fetched, nil)
 	b.value("an idle node: a look", "µs of Postgres", "the server's processor time by the looks", each, nil)
 	return nil
+}
+
+// shareOfHundred is what a hundred would take of one core, in percent, where n took so much of it in some time.
+func shareOfHundred(cpu, took time.Duration, n int) float64 {
+	return 100 * cpu.Seconds() / took.Seconds() * 100 / float64(n)
 }
 
 // beat is how often a node looks of its own accord.
@@ -226,7 +231,7 @@ func (b *bench) asking(ctx context.Context, n int) (share series, err error) {
 			return nil, err
 		}
 		if took := b.serverCPU() - cpu; took > 0 {
-			share = append(share, 100*took.Seconds()/time.Since(began).Seconds()*100/float64(n))
+			share = append(share, shareOfHundred(took, time.Since(began), n))
 		}
 	}
 	return share, nil

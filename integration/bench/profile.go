@@ -10,7 +10,7 @@ import (
 	"github.com/google/pprof/profile"
 )
 
-// takers are what processor time goes to. A sample belongs to the innermost function that one of them names.
+// takers are what processor time goes to. A sample belongs to the innermost function that one of them names, else to the last.
 var takers = []struct {
 	name string
 	of   []string // what a function's name begins with
@@ -22,6 +22,7 @@ var takers = []struct {
 	{"decoding values", []string{module + "internal/rowmap.", "github.com/jackc/pgx/v5/pgtype."}},
 	{"the map and its versions", []string{module + "cache."}},
 	{"talking to Postgres", []string{"github.com/jackc/pgx/v5", "net."}},
+	{rest, nil},
 }
 
 const (
@@ -48,9 +49,9 @@ func taker(stack []*profile.Location) string {
 // spending is the processor time of this process while it did something, by what it went to.
 type spending map[string]int64
 
-// watch adds what goes by while fn runs; a nil one nothing. A run of --quick does without.
-func (s spending) watch(b *bench, fn func() error) error {
-	if b.quick || s == nil {
+// watch adds what goes by while fn runs; a nil one nothing.
+func (s spending) watch(fn func() error) error {
+	if s == nil {
 		return fn()
 	}
 	var raw bytes.Buffer
@@ -76,10 +77,7 @@ func (s spending) say(b *bench, table, what string) {
 		all += n
 	}
 	line := ""
-	for _, t := range append(takers[:len(takers):len(takers)], struct {
-		name string
-		of   []string
-	}{name: rest}) {
+	for _, t := range takers {
 		share := 100 * float64(s[t.name]) / float64(max(1, all))
 		b.cell(whereTimeGoes+table, what, t.name+", %", "%", fmt.Sprintf("%d samples of pprof, 100 a second and core", all), series{share})
 		line += fmt.Sprintf(", %s %s%%", t.name, number(share))

@@ -23,72 +23,78 @@ func restart(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // the process ends
-	// once starts a node and stops it, and tells how long each took; where spent is not nil, also what the start is spent on.
-	once := func(cfg lockstep.Config, spent spending) (start, stop time.Duration, s lockstep.Status, err error) {
-		cfg.Register, cfg.CheckpointEvery = -1, -1
-		large := accountsTable("public.large")
-		var node *lockstep.Node
-		began := time.Now()
-		err = spent.watch(b, func() (err error) {
-			node, err = lockstep.Start(ctx, b.pool, cfg, large)
-			return err
-		})
-		if err != nil {
-			return 0, 0, s, err
-		}
-		start = time.Since(began)
-		if err := b.touch(ctx, node); err != nil {
-			return 0, 0, s, errors.Join(err, node.Close(ctx))
-		}
-		began = time.Now()
-		err = node.Close(ctx)
-		return start, time.Since(began), node.Status(), err
-	}
-	warm := lockstep.Config{Name: "bench", Checkpoint: dir}
-	if _, _, _, err := once(warm, nil); err != nil {
+	warm, cold := lockstep.Config{Name: "bench", Checkpoint: dir}, lockstep.Config{Name: "bench2"}
+	if _, _, _, err := b.once(ctx, warm, nil); err != nil {
 		return err
 	}
-	miss := func(round int) error {
-		return b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round))
-	}
-	var cold, restarted, write, built series
+	var loaded, restarted, write, built series
 	var bytes int64
 	for round := range b.rounds {
-		if err := miss(round); err != nil {
+		if err := b.missSome(ctx, round); err != nil {
 			return err
 		}
-		loaded, _, _, err := once(lockstep.Config{Name: "bench2"}, nil)
+		first, _, _, err := b.once(ctx, cold, nil)
 		if err != nil {
 			return err
 		}
-		took, wrote, s, err := once(warm, nil)
+		took, wrote, s, err := b.once(ctx, warm, nil)
 		if err != nil {
 			return err
 		}
-		cold = append(cold, loaded.Seconds())
+		loaded = append(loaded, first.Seconds())
 		if !s.Checkpoint.Restored || len(s.Loads) > 0 {
 			return fmt.Errorf("the node did not begin with its checkpoint: %+v", s)
 		}
 		restarted, write = append(restarted, took.Seconds()), append(write, wrote.Seconds())
 		bytes, built = s.Checkpoint.Bytes, append(built, b.makeRows().Seconds())
 	}
+	b.sayRestart(loaded, restarted, write, built, bytes)
+	return b.profileStarts(ctx, cold, warm)
+}
+
+// profileStarts says what starts are spent on; whoever is profiled is not timed.
+func (b *bench) profileStarts(ctx context.Context, cold, warm lockstep.Config) error {
 	coldly, warmly := spending{}, spending{}
 	for round := range b.rounds {
-		_, _, _, err := once(lockstep.Config{Name: "bench2"}, coldly)
-		if err == nil {
-			err = miss(round)
+		if err := b.missSome(ctx, round); err != nil {
+			return err
 		}
-		if err == nil {
-			_, _, _, err = once(warm, warmly)
+		if _, _, _, err := b.once(ctx, cold, coldly); err != nil {
+			return err
 		}
-		if err != nil {
+		if _, _, _, err := b.once(ctx, warm, warmly); err != nil {
 			return err
 		}
 	}
 	coldly.say(b, whileStarting, "a cold start")
 	warmly.say(b, whileStarting, "a start from a checkpoint")
-	b.sayRestart(cold, restarted, write, built, bytes)
 	return nil
+}
+
+// missSome changes 1% of the rows, which nobody follows.
+func (b *bench) missSome(ctx context.Context, round int) error {
+	return b.exec(ctx, fmt.Sprintf("update large set balance = balance + 1 where id %% 100 = %d", round))
+}
+
+// once starts a node and stops it, and tells how long each took; where spent is not nil, also what the start is spent on.
+func (b *bench) once(ctx context.Context, cfg lockstep.Config, spent spending) (start, stop time.Duration, s lockstep.Status, err error) {
+	cfg.Register, cfg.CheckpointEvery = -1, -1
+	var node *lockstep.Node
+	began := time.Now()
+	err = spent.watch(func() (err error) {
+		node, err = lockstep.Start(ctx, b.pool, cfg, accountsTable("public.large"))
+		return err
+	})
+	if err != nil {
+		return 0, 0, s, err
+	}
+	start = time.Since(began)
+	if err := b.touch(ctx, node); err != nil {
+		return 0, 0, s, errors.Join(err, node.Close(ctx))
+	}
+	began = time.Now()
+	err = node.Close(ctx)
+	return start, time.Since(began), node.Status(), err
 }
 
 func (b *bench) sayRestart(cold, restarted, write, built series, bytes int64) {

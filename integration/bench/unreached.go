@@ -31,67 +31,67 @@ var reasons = []reason{
 			"writes is still there, and rings nobody. Writers, server and node share two cores here, " +
 			"so that whatever capture takes of them is missing to the writers in full. integration/bench/instructions counts what a statement executes with capture and without, undisturbed by the rest.",
 		floor: []string{"16 writers, fsync on: " + leastTrigger, "64 writers, fsync on: " + leastTrigger, "16 writers, fsync on: triggers and one live node / outbox insert alone"},
-		next:  "The WAL bell takes the announcement out of the commit. What remains is the insert: capture in C would spare the interpreter, and no managed server would load it.",
+		next:  "the WAL bell takes the announcement out of the commit. What remains is the insert: capture in C would spare the interpreter, and no managed server would load it.",
 	},
 	{
 		of:    []string{"1 writer, synchronous_commit off, latency"},
 		why:   "The same, where nothing waits for a disk: a commit without a trigger takes no longer than two plpgsql calls and an insert do.",
 		floor: []string{"1 writer, synchronous_commit off, latency: " + leastTrigger},
-		next:  "As above. An application that needs it has one statement write many rows.",
+		next:  "as above. An application that needs it has one statement write many rows.",
 	},
 	{
 		of:    []string{"100,000-row UPDATE in one statement: triggers / no trigger"},
 		why:   "For each row that is written the server makes its JSON, and puts a second row into a second table and its index.",
 		floor: []string{"100,000-row UPDATE in one statement: " + leastTrigger, "100,000-row UPDATE in one statement: triggers / outbox insert alone"},
-		next:  "A narrower outbox: the name of the table is stored with every event.",
+		next:  "a narrower outbox: the name of the table is stored with every event.",
 	},
 	{
 		of:    []string{"commit to visible: median, lockstep less bare NOTIFY"},
 		why:   "A notification is a hint, so a node asks Postgres for what was committed: a second way there and back, in which a process of the server and a thread of the node have to wake up. And the bell's trigger runs within the commit.",
 		floor: []string{askedLess},
-		next:  "To fetch on the connection that listens, whose process is awake at that moment; it would have to find out by itself that it is dead.",
+		next:  "to fetch on the connection that listens, whose process is awake at that moment; it would have to find out by itself that it is dead.",
 	},
 	{
 		of:   []string{"highest rate, 1 node, commit to visible: p99", "highest rate, 8 nodes, commit to visible: p99"},
 		why:  "Sixteen writers without a pause, the server and the nodes share the cores, and each waits for one: the rate is what the writers reach, so there is always more to do than there are processors.",
-		next: "Nothing here; on more cores it is another figure.",
+		next: "nothing here; on more cores it is another figure.",
 	},
 	{
 		of:    []string{"bells, 16 writers: WAL bell / outbox insert alone"},
 		why:   "A node that follows takes processors from the writers under whatever bell, and the walsender, which decodes the log, takes more; the insert alone is measured without a node.",
 		floor: []string{"bells, 16 writers: outbox insert, a node polls / no trigger", "bells, 16 writers: outbox insert alone / no trigger", "bells, 16 writers: WAL bell / outbox insert, a node polls"},
-		next:  "To look less often than 250 times a second where events never cease, at the price of as much delay.",
+		next:  "to look less often than 250 times a second where events never cease, at the price of as much delay.",
 	},
 	{
 		of:    []string{"catching up with 1% of"},
 		why:   "The missed events are replayed at the rate below; loading, which it is compared with, decodes rows that come in binary and builds the map once.",
 		floor: []string{"replay on one core"},
-		next:  "As with the rate of replay.",
+		next:  "as with the rate of replay.",
 	},
 	{
 		of: []string{"idle: Get / xsync.Map", "idle: go-memdb / Get"},
 		why: "A look-up in a large map is the time of two places in memory that no other look-up has touched lately: the bucket, and the version behind it. xsync.Map has the same two; " +
 			"a Get reads besides which number is published, and the version's own.",
 		floor: []string{"reads, 1,000,000 rows, uniform keys, 1 core, idle: go-memdb / xsync.Map"},
-		next:  "Rows that lie in the buckets themselves would spare one of the two places; how readers without locks could have them there is not known to us.",
+		next:  "rows that lie in the buckets themselves would spare one of the two places; how readers without locks could have them there is not known to us.",
 	},
 	{
 		of:   []string{"replay on one core"},
 		why:  "An event is received, its document is decoded, its version gets memory of its own and a place in the map, and the collector goes over it; the table \"" + whereTimeGoes + whileCatchingUp + "\" says how much of the time each takes.",
-		next: "Events in binary columns: a document is text, of which every number is parsed. It would tie the log to the table's columns as they were.",
+		next: "events in binary columns: a document is text, of which every number is parsed. It would tie the log to the table's columns as they were.",
 	},
 	{
 		of: []string{"start from a checkpoint"},
 		why: "What a start from a checkpoint saves is Postgres' part. The node's own stays: a row is decoded, gets memory of its own and a place in the map, and the collector goes over all of it; the table \"" + whereTimeGoes + whileStarting + "\" says how much of the time each takes. " +
 			"A cold start lets Postgres and the node work at the same time, which leaves it little to wait for.",
 		floor: []string{"making 1,000,000 rows / cold start", "cold load of 1,000,000 rows, row function / COPY BINARY"},
-		next:  "Rows that are used as they lie in the file, without being decoded: only for types without pointers.",
+		next:  "rows that are used as they lie in the file, without being decoded: only for types without pointers.",
 	},
 	{
 		of:    []string{"100 idle nodes"},
 		why:   "A beat is a query, whatever it asks for: the server's process wakes up, receives and answers. What is above that is the sequence that it reads, the look at the catalogues every 3 s, and the register.",
 		floor: []string{"100 connections that ask SELECT 1 as often as nodes beat: of one core of Postgres"},
-		next:  "Fewer beats while a node hears others' notifications, which prove that its ear is not deaf; a fleet of that size follows a relay (lockstep relay).",
+		next:  "fewer beats while a node hears others' notifications, which prove that its ear is not deaf; a fleet of that size follows a relay (lockstep relay).",
 	},
 }
 
@@ -123,7 +123,7 @@ func unreached(all []figure) string {
 		if len(floors) > 0 {
 			fmt.Fprintf(&w, " For comparison, %s.", strings.Join(floors, "; "))
 		}
-		fmt.Fprintf(&w, " Next: %s\n", strings.ToLower(r.next[:1])+r.next[1:])
+		fmt.Fprintf(&w, " Next: %s\n", r.next)
 	}
 	for _, name := range missedBy(all, []string{""}) {
 		if !said[name] {

@@ -169,8 +169,6 @@ func (b *bench) sayRates(writers int, what string, async bool, rate map[string]s
 	b.ratio(name+": the least trigger that writes a log / no trigger", leastOver, rate["least"].over(rate["plain"]), nil)
 	if async && writers == 1 {
 		b.ratio(name+", latency: triggers and one live node / no trigger", "the time of one commit: our triggers with one live node, and no trigger", rate["plain"].over(rate["ours"]), atMost(1.4))
-	}
-	if async && writers == 1 {
 		b.ratio(name+", latency: "+leastTrigger, "the time of one commit: "+leastAlone+", and no trigger", rate["plain"].over(rate["least"]), nil)
 	}
 	for _, t := range []struct{ table, name string }{{"plain", "no trigger"}, {"ours", "triggers and one live node"}, {"silent", "outbox insert alone"}, {"tutorial", "plain NOTIFY trigger"}, {"least", "the least trigger that writes a log"}} {
@@ -305,97 +303,4 @@ func (b *bench) listen(ctx context.Context, channel string, heard func(payload s
 		<-done
 		_ = conn.Close(context.WithoutCancel(ctx))
 	}, nil
-}
-
-// statements: one statement of 1, 100 and 100,000 rows.
-func statements(ctx context.Context, b *bench) error {
-	most := min(100_000, b.rows)
-	tables := []string{"bulk_plain", "bulk_ours", "bulk_silent", "bulk_tutorial", "bulk_least"}
-	if err := b.accountTables(ctx, most, "fillfactor = 100", tables...); err != nil {
-		return err
-	}
-	if err := b.captureAccounts(ctx, tables[1], tables[2], tables[3], tables[4]); err != nil {
-		return err
-	}
-	sizes := map[int]int{1: 200, 100: 50, most: 1} // statements in a round
-	if b.quick {
-		tables, sizes = tables[:2], map[int]int{most: 1}
-	}
-	for _, rows := range []int{1, 100, most} {
-		if sizes[rows] == 0 {
-			continue
-		}
-		took := map[string]series{}
-		for round := range b.rounds {
-			for i := range tables {
-				t := tables[(i+round)%len(tables)]
-				d, err := b.bulk(ctx, t, rows, sizes[rows])
-				if err != nil {
-					return err
-				}
-				took[t] = append(took[t], ms(d))
-			}
-		}
-		b.sayStatements(rows, took, rows == most)
-	}
-	return b.loops(ctx, most/5, tables[:min(3, len(tables))])
-}
-
-// loops: one statement of the client's that writes a table row by row. Capture may trust what a statement says that it has written only once
-// in each; of all other rows it reads what is there.
-func (b *bench) loops(ctx context.Context, rows int, tables []string) error {
-	const above = 1_000_000_000 // where no other row is
-	took := map[string]series{}
-	for round := range b.rounds {
-		for i := range tables {
-			t := tables[(i+round)%len(tables)]
-			began := time.Now()
-			err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop insert into %s values (%d + i, i / 10, 0, 'note of ' || i); end loop; end $$", rows, t, above))
-			if err != nil {
-				return err
-			}
-			took[t] = append(took[t], ms(time.Since(began)))
-			if err := b.exec(ctx, fmt.Sprintf("delete from %s where id > %d", t, above), "vacuum "+t); err != nil {
-				return err
-			}
-		}
-	}
-	name := grouped(int64(rows)) + " inserts by one plpgsql loop"
-	b.ratio(name+": triggers / no trigger", "the time of a DO block that inserts row by row: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), atMost(2.5))
-	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}} {
-		b.value(name+": "+t.name, "ms", "the time of the block, with its commit", took[t.table], nil)
-	}
-	return nil
-}
-
-func (b *bench) sayStatements(rows int, took map[string]series, last bool) {
-	var t *target
-	if last {
-		t = atMost(1.8)
-	}
-	name := grouped(int64(rows)) + "-row UPDATE in one statement"
-	b.ratio(name+": triggers / no trigger", "the time of a statement that commits by itself: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), t)
-	b.ratio(name+": triggers / outbox insert alone", "the same: our triggers, and capture that rings nothing", took["bulk_ours"].over(took["bulk_silent"]), nil)
-	b.ratio(name+": triggers / plain NOTIFY trigger", "the same: our triggers, and one that notifies for each row", took["bulk_ours"].over(took["bulk_tutorial"]), nil)
-	b.ratio(name+": the least trigger that writes a log / no trigger", "the same: a trigger that does nothing but insert row_to_json of the rows into a log that nobody reads, and none", took["bulk_least"].over(took["bulk_plain"]), nil)
-	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_tutorial", "plain NOTIFY trigger"}, {"bulk_least", "the least trigger that writes a log"}} {
-		b.value(name+": "+t.name, "ms", "the time of one statement, with its commit", took[t.table], nil)
-	}
-}
-
-// bulk is what one of n updates of so many rows takes.
-func (b *bench) bulk(ctx context.Context, table string, rows, n int) (time.Duration, error) {
-	conn, err := b.pool.Acquire(ctx)
-	if err != nil {
-		return 0, err
-	}
-	defer conn.Release()
-	began := time.Now()
-	for i := range n {
-		if _, err := conn.Exec(ctx, "update "+table+" set balance = balance + 1 where id between $1 and $2", i*rows+1, (i+1)*rows); err != nil {
-			return 0, err
-		}
-	}
-	took := time.Since(began) / time.Duration(n)
-	return took, b.exec(ctx, "vacuum "+table)
 }
