@@ -157,9 +157,11 @@ func idle(ctx context.Context, b *bench) (err error) {
 	if err := b.exec(ctx, "drop table if exists large"); err != nil { // another part's: autovacuum would still be at it
 		return err
 	}
-	floor, err := b.asking(ctx, b.idle)
-	if err != nil {
-		return err
+	var floor series // which --quick does not print
+	if !b.quick {
+		if floor, err = b.asking(ctx, b.idle); err != nil {
+			return err
+		}
 	}
 	c, err := b.newCrowd(ctx)
 	if err != nil {

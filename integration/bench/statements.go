@@ -37,7 +37,11 @@ func statements(ctx context.Context, b *bench) error {
 		}
 		b.sayStatements(rows, took, rows == most)
 	}
-	return b.loops(ctx, most/5, tables[:min(3, len(tables))])
+	inserts := most / 5
+	if b.quick {
+		inserts /= 10
+	}
+	return b.loops(ctx, inserts, tables[:min(3, len(tables))])
 }
 
 // loops: one statement of the client's that writes a table row by row. Capture may trust what a statement says that it has written only once

@@ -46,6 +46,11 @@ var reasons = []reason{
 		next:  "a narrower outbox: the name of the table is stored with every event.",
 	},
 	{
+		of:   []string{"inserts by one plpgsql loop"},
+		why:  "Within one statement of the client's only the first write of a table may trust what the statement says that it has written. For each that follows capture makes SQL from the catalogues, has it planned, and reads the row back.",
+		next: "to keep that SQL for the rest of the transaction, as long as the catalogue stays as it is.",
+	},
+	{
 		of:    []string{"commit to visible: median, lockstep less bare NOTIFY"},
 		why:   "A notification is a hint, so a node asks Postgres for what was committed: a second way there and back, in which a process of the server and a thread of the node have to wake up. And the bell's trigger runs within the commit.",
 		floor: []string{askedLess},
