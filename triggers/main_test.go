@@ -2,6 +2,7 @@ package triggers_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"maps"
 	"strings"
@@ -89,7 +90,15 @@ func (r *rig) short(t *testing.T) []string {
 }
 
 // wantFold folds the outbox and compares the result with the tables as they are.
-func (r *rig) wantFold(t *testing.T, what string, tables ...string) {
+func (r *rig) wantFold(t *testing.T, what string) {
+	t.Helper()
+	if wrong := r.folded(t); wrong != "" {
+		t.Errorf("%s: %s", what, wrong)
+	}
+}
+
+// folded is what the outbox says wrongly of the tables.
+func (r *rig) folded(t *testing.T) string {
 	t.Helper()
 	tracked, err := triggers.Tables(t.Context(), r.pool, triggers.Options{})
 	if err != nil {
@@ -121,9 +130,10 @@ func (r *rig) wantFold(t *testing.T, what string, tables ...string) {
 			}
 		}
 		if !maps.Equal(folded, now) {
-			t.Errorf("%s: table %s folds to\n  %v\nand is\n  %v\nby %v", what, tab.Name, folded, now, r.short(t))
+			return fmt.Sprintf("table %s folds to\n  %v\nand is\n  %v\nby %v", tab.Name, folded, now, r.short(t))
 		}
 	}
+	return ""
 }
 
 func (r *rig) rows(t *testing.T, tab triggers.Table) map[string]string {

@@ -52,7 +52,8 @@ $$;
 --   k                      nothing was captured yet in this transaction
 --   1                      something was, whatever was captured in this statement
 --   <statement>,<oid>,...  that, and the tables captured in the client statement that began
---                          then (statement_timestamp() in seconds), each followed by a comma
+--                          then (statement_timestamp() in seconds), each followed by a comma; behind an
+--                          oid I stands where it was captured by INSERTs alone, D by DELETEs alone
 --   !                      the marks are lost: none of the transaction's captures trusts its transition tables
 -- k is what the session keeps between transactions. RESET ALL, in a function of the
 -- application's, empties the note in the middle of a statement, and what the session keeps
@@ -98,71 +99,149 @@ as $$
                 noted(), '', 'k', '1')
 $$;
 
--- The SQL that writes what is there now: for every key in the given images
--- (names of transition tables, or '$2' and '$3' for single rows) U with the
--- current row, or D with the key if there is none. $1 is the table's name.
--- Where the table may not be read whole (rights, also on the schema that somebody
--- has moved it to, row-level security) it writes R with the key; so it does under
--- SERIALIZABLE, where what capture reads counts as read by the application, and
--- a plan that reads the whole table makes transactions fail that have nothing to
--- do with each other. NULL: the table has no primary key now, nothing can be said
--- by key.
---
--- without are the columns that are left out of capture, as {{name,number},...}: '{}', none is; NULL,
--- nobody can say which. The document is made of the others (kept_columns, capture_without.sql); where they
--- cannot be told it is R with the key. NULL as well: a column of the key is left out, and may not be written.
+-- The same for one row of which it is certain that it will be inserted.
+create or replace function :"schema".leads() returns boolean
+language sql volatile
+return case when coalesce(pg_catalog.current_setting(:"schema".noted(), true), '') in ('', 'k')
+            then pg_catalog.set_config(:"schema".noted(), '1', true) is not null else false end;
+
+-- The columns of the primary key, {{name,operator,number},...}: NULL, there is none. The operator is that of the key's own
+-- index, by its schema: nothing that a search_path could change decides here. It is empty where it may not be used.
 --
 -- Names are those of now: in a transaction with one snapshot the rows of the catalogue can be older than
 -- the table. (An index that is not there any more has none.)
 --
--- Operators are those of the key's own index, by their schema: nothing that a
--- search_path could change decides here.
+-- Of Postgres' own operator classes, whose numbers are below 16384, only that of row images compares by
+-- another operator than =. The others need not be looked up, which takes ten times as long.
+create or replace function :"schema".key_of(relid oid) returns text[]
+language plpgsql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  columns text[] := '{}'; name text; operator text; x record;
+begin
+  select i.indexrelid, i.indkey, i.indclass, i.indnkeyatts into x from pg_index i where i.indrelid = relid and i.indisprimary;
+  if not found then
+    return null;
+  end if;
+  for n in 1..x.indnkeyatts loop
+    name := (parse_ident(pg_get_indexdef(x.indexrelid, n, false)))[1];
+    if name is null then
+      return null;
+    end if;
+    operator := 'pg_catalog.=';
+    if x.indclass[n - 1] >= 16384 or pg_get_indexdef(x.indexrelid) like '%record_image_ops%' then
+      select case when has_schema_privilege(s.oid, 'usage') and has_function_privilege(o.oprcode, 'execute')
+                  then format('%I.%s', s.nspname, o.oprname) else '' end
+      into operator
+      from pg_opclass c
+      join pg_amop a on a.amopfamily = c.opcfamily and a.amopstrategy = 3 and a.amoplefttype = c.opcintype and a.amoprighttype = c.opcintype
+      join pg_operator o on o.oid = a.amopopr
+      join pg_namespace s on s.oid = o.oprnamespace
+      where c.oid = x.indclass[n - 1];
+    end if;
+    columns := columns || array[array[name, coalesce(operator, ''), x.indkey[n - 1]::text]];
+  end loop;
+  return columns;
+end
+$$;
+
+-- The table, for a FROM; NULL where capture may not read it whole: rights, also on the schema that somebody
+-- has moved it to, row-level security, and SERIALIZABLE, where what capture reads counts as read by the application, and
+-- a plan that reads the whole table makes transactions fail that have nothing to do with each other.
+create or replace function :"schema".readable(relid oid) returns text
+language plpgsql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  target constant text := relid::regclass; -- with its schema, which is not in search_path
+begin
+  if current_setting('transaction_isolation') = 'serializable' or not has_schema_privilege((parse_ident(target))[1], 'usage')
+     or not has_table_privilege(relid, 'select') or row_security_active(relid) then
+    return null;
+  end if;
+  return case (select r.relkind from pg_class r where r.oid = relid) when 'p' then '' else 'only ' end || target;
+end
+$$;
+
+-- The SQL that reads the row whose key is that of all the given images (as in reread_sql), each of one row,
+-- and its size. NULL: what is there is to be written by reread_sql.
+create or replace function :"schema".point_sql(relid oid, images text[]) returns text
+language plpgsql stable
+set search_path = pg_catalog, :"schema", pg_temp
+as $$
+#variable_conflict use_variable
+declare
+  key constant text[] := key_of(relid); target constant text := readable(relid); image text; sql text;
+begin
+  if key is null or target is null or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    return null;
+  end if;
+  sql := format('select row_to_json(c.*), pg_column_size(c.*) from %s c where true', target);
+  foreach image in array images loop
+    for n in 1..cardinality(key) / 3 loop
+      if key[n][2] = '' then
+        return null;
+      end if;
+      sql := sql || format(case when image like '$%' then ' and c.%1$I operator(%2$s) (%3$s).%1$I'
+                                else ' and c.%1$I operator(%2$s) (select i.%1$I from %3$I i)' end, key[n][1], key[n][2], image);
+    end loop;
+  end loop;
+  return sql;
+end
+$$;
+
+-- The SQL that writes what is there now: for every key in the given images
+-- (names of transition tables, or '$2' and '$3' for single rows) U with the
+-- current row, or D with the key if there is none. $1 is the table's name.
+-- Where the table may not be read (readable) it writes R with the key. NULL: the table has no primary key now, nothing
+-- can be said by key.
+--
+-- without are the columns that are left out of capture, as {{name,number},...}: '{}', none is; NULL,
+-- nobody can say which. The document is made of the others (kept_columns, capture_without.sql); where they
+-- cannot be told it is R with the key. NULL as well: a column of the key is left out, and may not be written.
 create or replace function :"schema".reread_sql(relid oid, images text[], without text[]) returns text
 language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
 as $$
 #variable_conflict use_variable
 declare
-  names text[]; same text; doc text; keys text; present text; target text; allowed boolean; unsayable boolean;
+  key constant text[] := key_of(relid);
   kept constant text := case when without = '{}' then null else kept_columns(relid, without, 'c') end;
+  target text := readable(relid); name text; image text; list text; same text; doc text; keys text; present text;
 begin
-  select array_agg(a.name order by k.n),
-         string_agg(format('c.%I operator(%I.%s) k.k%s', a.name, opn.nspname, op.oprname, k.n), ' and ' order by k.n),
-         string_agg(format('%L, k.k%s', a.name, k.n), ', ' order by k.n),
-         bool_and(has_schema_privilege(opn.oid, 'usage') and has_function_privilege(op.oprcode, 'execute')),
-         bool_or(a.name is null or a.name = any (without[:][1:1]) or k.attnum::text = any (without[:][2:2]))
-  into names, same, doc, allowed, unsayable
-  from pg_index x
-  cross join lateral unnest(x.indkey::int2[], x.indclass::oid[]) with ordinality k(attnum, opclass, n)
-  cross join lateral (select (parse_ident(pg_get_indexdef(x.indexrelid, k.n::int, false)))[1] as name) a
-  join pg_opclass oc on oc.oid = k.opclass
-  join pg_amop am on am.amopfamily = oc.opcfamily and am.amopstrategy = 3
-    and am.amoplefttype = oc.opcintype and am.amoprighttype = oc.opcintype
-  join pg_operator op on op.oid = am.amopopr
-  join pg_namespace opn on opn.oid = op.oprnamespace
-  where x.indrelid = relid and x.indisprimary;
-  if names is null or unsayable then
+  if key is null then
     return null;
   end if;
-  select string_agg(format(case when image like '$%' then 'select %s' else 'select %s from %I i' end, cols.list, image), ' union ')
-  into keys
-  from unnest(images) image
-  cross join lateral (
-    select string_agg(format(case when image like '$%' then '(%3$s).%1$I as k%2$s' else 'i.%1$I as k%2$s' end, u.name, u.n, image), ', ' order by u.n) as list
-    from unnest(names) with ordinality u(name, n)) cols;
+  for n in 1..cardinality(key) / 3 loop
+    name := key[n][1];
+    if name = any (without[:][1:1]) or key[n][3] = any (without[:][2:2]) then
+      return null;
+    end if;
+    if key[n][2] = '' then
+      target := null;
+    end if;
+    same := concat(same || ' and ', format('c.%I operator(%s) k.k%s', name, key[n][2], n));
+    doc := concat(doc || ', ', format('%L, k.k%s', name, n));
+  end loop;
   doc := format('json_build_object(%s)', doc);
-  target := relid::regclass; -- with its schema, which is not in search_path
-  allowed := allowed and has_schema_privilege((parse_ident(target))[1], 'usage');
-  select case r.relkind when 'p' then '' else 'only ' end || target into target from pg_class r where r.oid = relid;
-  if not allowed or kept = '' or not has_table_privilege(relid, 'select') or row_security_active(relid)
-     or current_setting('transaction_isolation') = 'serializable' then
+  foreach image in array images loop
+    list := null;
+    for n in 1..cardinality(key) / 3 loop
+      list := concat(list || ', ', format(case when image like '$%' then '(%s).%I as k%s' else 'i.%2$I as k%3$s' end, image, key[n][1], n));
+    end loop;
+    keys := concat(keys || ' union ', format(case when image like '$%' then 'select %s' else 'select %s from %I i' end, list, image));
+  end loop;
+  if target is null or kept = '' then
     return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
                   'R', lead_sql(), doc, keys);
   end if;
   if kept <> '' then
     target := format('(select %s from %s c)', kept, target);
   end if;
-  present := format('c.%I is not null', names[1]);
+  present := format('c.%I is not null', key[1][1]);
   -- Under one snapshot for the whole transaction a key can show a row that
   -- another transaction has deleted since, beside ours or instead of it: what is
   -- there can only be read in a later snapshot. Nothing there is nothing there:
@@ -205,32 +284,47 @@ set search_path = pg_catalog, :"schema", pg_temp
 as $$
 #variable_conflict use_variable
 declare
-  one text := '0'; two text := '1'; list text; name text; n int := 0;
+  key constant text[] := key_of(relid); one text := '0'; two text := '1'; list text;
 begin
-  for name in
-    select (parse_ident(pg_get_indexdef(x.indexrelid, k.n, false)))[1] from pg_index x cross join lateral generate_series(1, x.indnkeyatts) k(n)
-    where x.indrelid = relid and x.indisprimary
-  loop
-    if name is null then -- as in reread_sql
-      return null;
-    end if;
-    n := n + 1;
-    list := concat(list || ', ', format('concat(i.%I) collate "C" as k%s', name, n));
+  if key is null then
+    return null;
+  end if;
+  for n in 1..cardinality(key) / 3 loop
+    list := concat(list || ', ', format('concat(i.%I) collate "C" as k%s', key[n][1], n));
     one := format('hashtextextended(i.k%s, %s)', n, one);
     two := format('hashtextextended(i.k%s, %s)', n, two);
   end loop;
-  if n = 0 then
-    return null;
-  end if;
   return format('select (select row(digest(%1$s), digest(%2$s)) from (select %3$s from old_rows i offset 0) i)'
                 ' is distinct from (select row(digest(%1$s), digest(%2$s)) from (select %3$s from new_rows i offset 0) i)', one, two, list);
 end
 $$;
 
--- The mark of a table, the first in its client statement.
-create or replace function :"schema".mark_of(relid oid) returns text
+-- The mark of a table, the first in its client statement. kind is I, D, or '' for all else.
+create or replace function :"schema".mark_of(relid oid, kind text) returns text
 language sql stable
-return pg_catalog.concat(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()), ',', relid, ',');
+return pg_catalog.concat(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()), ',', relid, kind, ',');
+
+-- A note in which the mark of this table, if there is one, says nothing of its kind.
+create or replace function :"schema".any_kind(note text, relid oid) returns text
+language sql stable parallel safe
+return pg_catalog.replace(pg_catalog.replace(note, pg_catalog.concat(',', relid, 'I,'), pg_catalog.concat(',', relid, ',')),
+                          pg_catalog.concat(',', relid, 'D,'), pg_catalog.concat(',', relid, ','));
+
+-- Whether the table was captured before in this client statement, and not only in this kind.
+create or replace function :"schema".marked_otherwise(note text, this text, relid oid, kind text) returns boolean
+language sql stable parallel safe
+return pg_catalog.starts_with(note, this)
+       and (kind operator(pg_catalog.=) '' or pg_catalog.strpos(note, pg_catalog.concat(',', relid, kind, ',')) operator(pg_catalog.=) 0)
+       and pg_catalog.strpos(:"schema".any_kind(note, relid), pg_catalog.concat(',', relid, ',')) operator(pg_catalog.>) 0;
+
+-- The note with this capture's mark.
+create or replace function :"schema".note_with(note text, this text, relid oid, kind text) returns text
+language sql stable parallel safe
+return case when not pg_catalog.starts_with(note, this) then pg_catalog.concat(this, relid, kind, ',')
+            when pg_catalog.strpos(note, pg_catalog.concat(',', relid, kind, ',')) operator(pg_catalog.>) 0 then note
+            when pg_catalog.strpos(:"schema".any_kind(note, relid), pg_catalog.concat(',', relid, ',')) operator(pg_catalog.>) 0
+              then :"schema".any_kind(note, relid)
+            else pg_catalog.concat(note, relid, kind, ',') end;
 
 -- Statement capture: AFTER INSERT, UPDATE or DELETE, FOR EACH STATEMENT, with
 -- transition tables old_rows and new_rows. Arguments: the registered name,
@@ -244,6 +338,11 @@ return pg_catalog.concat(pg_catalog.date_part('epoch', pg_catalog.statement_time
 -- keys that cascade into one table. Each capture leaves the mark (table,
 -- statement_timestamp()) in the note; one that finds it does not trust its
 -- transition tables. statement_timestamp() is the same throughout one client message.
+--
+-- But INSERTs among themselves may be captured in any order, and so may DELETEs: as long as nothing else
+-- was captured, a key that was inserted has been inserted once, and what has happened to it since then
+-- is captured later, finds a mark of another kind, and writes what is there. So a loop of INSERTs costs
+-- no more than as many statements of their own.
 create or replace function :"schema".capture() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, :"schema", pg_temp
@@ -253,22 +352,23 @@ as $$
 #variable_conflict use_variable
 declare
   note text := current_setting(noted(), true);
-  this text; mark text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text;
+  kind text; this text; mark text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text; doc json; size integer;
 begin
   -- On the way of an ordinary statement each expression costs some thousand instructions, each
   -- function and operator in it a thousand, each node of a plan several thousand.
-  if note = 'k' then -- the ordinary case, the transaction's first: mark is NULL, and written where it is needed
+  if note = 'k' then -- the ordinary case, the transaction's first: kind and mark are NULL, and written where they are needed
   else
+    kind := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
     this := date_part('epoch', statement_timestamp()) || ',';
     if note <> '' then
       lost := note = '!';
-      marked := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+      marked := lost or marked_otherwise(note, this, tg_relid, kind);
     else
       lost := wiped();
       marked := lost;
       note := 'k';
     end if;
-    mark := case when starts_with(note, this) then note else this end || tg_relid || ',';
+    mark := note_with(note, this, tg_relid, kind);
   end if;
   -- The first row that is written finds the note as it was, takes the lead if there is none, and leaves
   -- the mark. (Not by AND: planned for one note, "and note = 'k'" may be false, and the planner then drops
@@ -285,14 +385,14 @@ begin
           where not exists (select from new_rows offset 1) and pg_column_size(n.*) <= row_limit() offset 0) n
     where case when exists (select from old_rows o ("lockstep: first")
                             where starts_with(n.doc::text, concat(tg_argv[2], to_json(o."lockstep: first"), ',')))
-               then set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is not null else false end;
+               then set_config(noted(), coalesce(mark, mark_of(tg_relid, '')), true) is not null else false end;
     if found then
       return null;
     end if;
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
            case when current_setting(noted(), true) is distinct from note then false
-                when set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is null then false else note = 'k' end,
+                when set_config(noted(), coalesce(mark, mark_of(tg_relid, '')), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
     where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
@@ -301,7 +401,7 @@ begin
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'I',
            case when current_setting(noted(), true) is distinct from note then false
-                when set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is null then false else note = 'k' end,
+                when set_config(noted(), coalesce(mark, mark_of(tg_relid, 'I')), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
     where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
@@ -313,7 +413,7 @@ begin
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'D',
            case when current_setting(noted(), true) is distinct from note then false
-                when set_config(noted(), coalesce(mark, mark_of(tg_relid)), true) is null then false else note = 'k' end,
+                when set_config(noted(), coalesce(mark, mark_of(tg_relid, 'D')), true) is null then false else note = 'k' end,
            row_to_json(o.*)
     from old_rows o
     where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
@@ -343,24 +443,41 @@ begin
   end if;
   -- What was written above stays: what is written below comes after it.
   if doubt then
+    if changed is null then
+      case tg_op
+      when 'DELETE' then select count(*) into changed from (select from old_rows limit 2) o;
+      else select count(*) into changed from (select from new_rows limit 2) n;
+      end case;
+      if changed = 0 then
+        return null;
+      end if;
+      -- One row that is there, under the key that it had: as a loop writes it.
+      if changed = 1 and tg_op = 'UPDATE' then
+        sql := point_sql(tg_relid, '{old_rows,new_rows}');
+        if sql is not null then
+          execute sql into doc, size;
+          if size <= row_limit() then
+            insert into outbox (table_name, op, lead, row)
+            values (coalesce(tg_argv[0], name_of(tg_relid)), 'U', leads(), doc);
+            doubt := false;
+          end if;
+        end if;
+      end if;
+    end if;
+  end if;
+  if doubt then
     sql := reread_sql(tg_relid, case tg_op when 'INSERT' then '{new_rows}'::text[]
                                            when 'DELETE' then '{old_rows}' else '{old_rows,new_rows}' end);
     if sql is not null then
       execute sql using coalesce(tg_argv[0], name_of(tg_relid));
     else
-      case tg_op
-      when 'DELETE' then perform from old_rows limit 1;
-      else perform from new_rows limit 1;
-      end case;
-      if found then
-        perform write_reload(tg_relid);
-      end if;
+      perform write_reload(tg_relid);
     end if;
   end if;
   if lost then
     perform note_lost();
-  elsif marked is not true then
-    done := set_config(noted(), coalesce(mark, mark_of(tg_relid)), true);
+  elsif marked is not true or mark <> note then
+    done := set_config(noted(), coalesce(mark, mark_of(tg_relid, case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end)), true);
   end if;
   return null;
 end
@@ -390,13 +507,14 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
+  kind constant text := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
   table_name constant text := coalesce(tg_argv[0], name_of(root));
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
-  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
-  sql text; done text; r record;
+  marked constant boolean := lost or marked_otherwise(note, this, root, kind);
+  next_note constant text := note_with(note, this, root, kind);
+  sql text; done text; r record; doc json; size integer;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
   if tg_op <> 'UPDATE' and not marked and pg_column_size(r) <= row_limit() then
@@ -405,11 +523,22 @@ begin
     return null;
   end if;
   -- An UPDATE may have changed the key: both images give keys to look at.
-  sql := reread_sql(root, case tg_op when 'INSERT' then '{$3}'::text[] when 'DELETE' then '{$2}' else '{$2,$3}' end);
-  if sql is null then
-    perform write_reload(root);
+  if tg_op = 'UPDATE' then
+    sql := point_sql(root, '{$2,$3}');
+    if sql is not null then
+      execute sql into doc, size using table_name, old, new;
+    end if;
+  end if;
+  if size <= row_limit() then
+    insert into outbox (table_name, op, lead, row)
+    values (table_name, 'U', leads(), doc);
   else
-    execute sql using table_name, old, new;
+    sql := reread_sql(root, case tg_op when 'INSERT' then '{$3}'::text[] when 'DELETE' then '{$2}' else '{$2,$3}' end);
+    if sql is null then
+      perform write_reload(root);
+    else
+      execute sql using table_name, old, new;
+    end if;
   end if;
   if lost then
     perform note_lost();
@@ -435,8 +564,8 @@ declare
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
-  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
+  marked constant boolean := lost or marked_otherwise(note, this, root, '');
+  next_note constant text := note_with(note, this, root, '');
   done text;
 begin
   -- A table that was written before in this statement may hold rows again

@@ -44,11 +44,13 @@ set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
 as $$
 #variable_conflict use_variable
 declare
+  kind constant text := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
   table_name constant text := coalesce(tg_argv[0], name_of(tg_relid));
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
-  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || tg_relid || ',') > 0;
+  marked constant boolean := lost or marked_otherwise(note, this, tg_relid, kind);
+  next_note constant text := note_with(note, this, tg_relid, kind);
   image constant text := case tg_op when 'DELETE' then 'old_rows' else 'new_rows' end;
   doubt boolean := marked; changed bigint; sql text; done text;
 begin
@@ -95,8 +97,8 @@ begin
   end if;
   if lost then
     perform note_lost();
-  elsif not marked and changed > 0 then
-    done := set_config(noted(), case when starts_with(note, this) then note else this end || tg_relid || ',', true);
+  elsif changed > 0 and next_note <> note then
+    done := set_config(noted(), next_note, true);
   end if;
   return null;
 end
@@ -113,12 +115,13 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
+  kind constant text := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
   table_name constant text := coalesce(tg_argv[0], name_of(root));
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
-  marked constant boolean := lost or starts_with(note, this) and strpos(note, ',' || root || ',') > 0;
-  next_note constant text := case when marked then note when starts_with(note, this) then note || root || ',' else this || root || ',' end;
+  marked constant boolean := lost or marked_otherwise(note, this, root, kind);
+  next_note constant text := note_with(note, this, root, kind);
   changed bigint := 0; sql text; done text; r record;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
