@@ -162,23 +162,27 @@ const scenarioTables = `
 
 var scenarioNames = []string{"public.a", "public.p", "public.c", "public.pa", "public.pb", "public.pair", "public.tree", "public.part"}
 
+// emptyScenario takes back what a scenario has made, and what was captured of it.
+const emptyScenario = "drop function if exists f(), f(int) cascade; truncate a, p, c, pa, pb, pair, tree, part; delete from lockstep.outbox"
+
 func TestWhatIsThereNowIsWhatIsCaptured(t *testing.T) {
+	r := newRig(t, scenarioTables, scenarioNames...)
 	for name, sql := range scenarios {
 		t.Run(name, func(t *testing.T) {
-			r := newRig(t, scenarioTables, scenarioNames...)
 			for i, s := range splitStatements(sql) {
 				r.Exec(t, s)
 				r.wantFold(t, fmt.Sprintf("after statement %d (%s)", i+1, s))
 			}
 			// The same in one message, and one transaction for all.
-			r = newRig(t, scenarioTables, scenarioNames...)
+			r.Exec(t, emptyScenario)
 			r.Exec(t, sql)
 			r.wantFold(t, "in one message")
 			// And under one snapshot.
-			r = newRig(t, scenarioTables, scenarioNames...)
+			r.Exec(t, emptyScenario)
 			if !strings.Contains(sql, "commit") {
 				r.Exec(t, "begin isolation level repeatable read;"+sql+"; commit")
 				r.wantFold(t, "in one snapshot")
+				r.Exec(t, emptyScenario)
 			}
 		})
 	}
