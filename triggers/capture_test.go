@@ -366,6 +366,17 @@ func TestRowTooLargeForADocumentIsNamedByItsKey(t *testing.T) {
 	if got := r.short(t); got[len(got)-1] != `R {"id":3}` {
 		t.Errorf("180 MB of control characters were captured as %.100s", got[len(got)-1])
 	}
+	// So it is where it is read back, of two UPDATEs in one statement of the client's, and row by row.
+	r.Exec(t, "do $$ begin update a set n = 1 where id = 3; update a set n = 2 where id = 3; end $$")
+	if got := r.short(t); !slices.Equal(got[len(got)-2:], []string{`R {"id":3}`, `R {"id":3}`}) {
+		t.Errorf("180 MB of control characters, updated twice, were captured as %.100q", got[len(got)-2:])
+	}
+	r.Exec(t, "create table part (id int primary key, n int, x text) partition by range (id); create table part_1 partition of part default; alter table part_1 alter x set storage external")
+	r.install(t, "public.part")
+	r.Exec(t, "insert into part select 4, 0, x from a where id = 3; update part set n = 1")
+	if got := r.short(t); !slices.Equal(got[len(got)-2:], []string{`R {"id":4}`, `R {"id":4}`}) {
+		t.Errorf("180 MB of control characters in a partition were captured as %.100q", got[len(got)-2:])
+	}
 	// Neither the old image is written, nor is it looked at to find out whether the key changed.
 	r.Exec(t, "update a set x = 'short' where id = 3")
 	if got := r.short(t); !strings.HasPrefix(got[len(got)-1], `U {"id":3,`) {

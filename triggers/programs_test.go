@@ -10,16 +10,16 @@ import (
 	"github.com/jackc/pgx/v5"
 )
 
-// programTables are written by programs: one captured by statement, one by row, one whose deletes cascade.
+// programTables are written by programs: one is captured by statement, and cascades into itself, the other row by row.
 const programTables = `
 	create table a (id int primary key, v int default 0, up int references a on delete cascade on update cascade, secret text default 'geheim');
 	create table part (id int, r int, v int default 0, secret text default 'geheim', primary key (id, r)) partition by list (r);
 	create table part_0 partition of part for values in (0); create table part_1 partition of part for values in (1)`
 
-// program is one client statement that writes both tables in loops, in functions, in triggers and in blocks that are rolled
+// program is one message of a client's that writes both tables in loops, in functions, in triggers and in blocks that are rolled
 // back, at random.
 type program struct {
-	functions, statement string
+	functions, message string
 }
 
 type generator struct {
@@ -43,8 +43,16 @@ func newProgram(seed uint64) program {
 			fmt.Fprintf(&functions, "create trigger %s after %s on %s for each row execute function g%d();\n", []string{"aaa", "zzz"}[p.IntN(2)], ops[p.IntN(len(ops))], table, i)
 		}
 	}
-	loop := fmt.Sprintf("do $do$ begin for k in 1..%d loop %s end loop; end $do$", 1+p.IntN(6), p.some(1+p.IntN(3), "k"))
-	return program{functions.String(), loop}
+	var message strings.Builder
+	message.WriteString([]string{"", "", "", "begin isolation level repeatable read; ", "begin isolation level serializable; "}[p.IntN(5)])
+	transaction := message.Len() > 0
+	for range 1 + p.IntN(2) {
+		fmt.Fprintf(&message, "do $do$ begin for k in 1..%d loop %s end loop; end $do$; ", 1+p.IntN(6), p.some(1+p.IntN(3), "k"))
+	}
+	if transaction {
+		message.WriteString("commit")
+	}
+	return program{functions.String(), message.String()}
 }
 
 // some are up to n statements on keys beside k, each of which may fail.
@@ -105,7 +113,7 @@ func (r *rig) runs(t *testing.T, conn *pgx.Conn, p program) string {
 	t.Helper()
 	for _, sql := range []string{
 		"drop function if exists f0, f1, g0, g1 cascade; truncate a, part; delete from lockstep.outbox",
-		"insert into a values (1, 0, null), (2, 0, 1); insert into part values (1, 1), (2, 0)", p.functions, p.statement,
+		"insert into a values (1, 0, null), (2, 0, 1); insert into part values (1, 1), (2, 0)", p.functions, p.message,
 	} {
 		if _, err := conn.PgConn().Exec(t.Context(), sql).ReadAll(); err != nil {
 			t.Fatalf("%v\n%s", err, sql)
@@ -117,7 +125,7 @@ func (r *rig) runs(t *testing.T, conn *pgx.Conn, p program) string {
 // fixedPrograms are those that always run.
 const fixedPrograms = 100
 
-// Whatever one statement of a client's does inside, the outbox says what is there after it.
+// Whatever one message of a client's does inside, the outbox says what is there after it.
 func TestWhatAProgramWritesIsWhatIsThere(t *testing.T) {
 	fresh := uint64(time.Now().UnixNano())
 	t.Logf("fresh seeds begin with %d", fresh)
@@ -136,7 +144,7 @@ func TestWhatAProgramWritesIsWhatIsThere(t *testing.T) {
 				}
 				p := newProgram(seed)
 				if wrong := r.runs(t, conn, p); wrong != "" {
-					t.Fatalf("seed %d: %s\n%s\n%s", seed, wrong, p.functions, p.statement)
+					t.Fatalf("seed %d: %s\n%s\n%s", seed, wrong, p.functions, p.message)
 				}
 			}
 		})

@@ -7,8 +7,8 @@
 --  2. What is stored does not depend on the writer's settings: they are pinned.
 --  3. The order of the events of one row is the order in which it changed. The
 --     first capture of a table within one client statement may trust its
---     transition tables; any later one, and any UPDATE that changed a key,
---     writes what is there now instead (mark, below).
+--     transition tables, and so may INSERTs, or DELETEs, that follow none but their own kind; any other
+--     capture, and any UPDATE that changed a key, writes what is there now instead (mark, below).
 --  4. A statement that changed no row draws no transaction id and leaves nothing.
 --
 -- Function bodies name no schema: search_path finds our own tables, pg_catalog
@@ -102,17 +102,18 @@ $$;
 -- The same for one row of which it is certain that it will be inserted.
 create or replace function :"schema".leads() returns boolean
 language sql volatile
-return case when coalesce(pg_catalog.current_setting(:"schema".noted(), true), '') in ('', 'k')
+return case when coalesce(pg_catalog.current_setting(:"schema".noted(), true), '') operator(pg_catalog.=) any (array['', 'k'])
             then pg_catalog.set_config(:"schema".noted(), '1', true) is not null else false end;
 
 -- The columns of the primary key, {{name,operator,number},...}: NULL, there is none. The operator is that of the key's own
--- index, by its schema: nothing that a search_path could change decides here. It is empty where it may not be used.
+-- index, by its schema: nothing that a search_path could change decides here. It is empty where one that is not
+-- Postgres' own may not be used.
 --
 -- Names are those of now: in a transaction with one snapshot the rows of the catalogue can be older than
 -- the table. (An index that is not there any more has none.)
 --
--- Of Postgres' own operator classes, whose numbers are below 16384, only that of row images compares by
--- another operator than =. The others need not be looked up, which takes ten times as long.
+-- Postgres' own operator classes, whose numbers are below 16384, compare keys by pg_catalog.=, and need not be
+-- looked up, which takes ten times as long. (That of row images does not, but a primary key has a type's default class.)
 create or replace function :"schema".key_of(relid oid) returns text[]
 language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
@@ -131,7 +132,7 @@ begin
       return null;
     end if;
     operator := 'pg_catalog.=';
-    if x.indclass[n - 1] >= 16384 or pg_get_indexdef(x.indexrelid) like '%record_image_ops%' then
+    if x.indclass[n - 1] >= 16384 then
       select case when has_schema_privilege(s.oid, 'usage') and has_function_privilege(o.oprcode, 'execute')
                   then format('%I.%s', s.nspname, o.oprname) else '' end
       into operator
@@ -166,8 +167,8 @@ begin
 end
 $$;
 
--- The SQL that reads the row whose key is that of all the given images (as in reread_sql), each of one row,
--- and its size. NULL: what is there is to be written by reread_sql.
+-- The SQL that reads the row whose key is that of all the given images (as in reread_sql), each of one row, as a document,
+-- and its size; too large a row has none. NULL: what is there is to be written by reread_sql.
 create or replace function :"schema".point_sql(relid oid, images text[]) returns text
 language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
@@ -179,7 +180,7 @@ begin
   if key is null or target is null or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     return null;
   end if;
-  sql := format('select row_to_json(c.*), pg_column_size(c.*) from %s c where true', target);
+  sql := format('select case when pg_column_size(c.*) <= %s then row_to_json(c.*) end, pg_column_size(c.*) from %s c where true', row_limit(), target);
   foreach image in array images loop
     for n in 1..cardinality(key) / 3 loop
       if key[n][2] = '' then
@@ -310,7 +311,7 @@ language sql stable parallel safe
 return pg_catalog.replace(pg_catalog.replace(note, pg_catalog.concat(',', relid, 'I,'), pg_catalog.concat(',', relid, ',')),
                           pg_catalog.concat(',', relid, 'D,'), pg_catalog.concat(',', relid, ','));
 
--- Whether the table was captured before in this client statement, and not only in this kind.
+-- Whether the table was captured before in this client statement, and not only in this kind; kind '' is marked by any.
 create or replace function :"schema".marked_otherwise(note text, this text, relid oid, kind text) returns boolean
 language sql stable parallel safe
 return pg_catalog.starts_with(note, this)
@@ -336,13 +337,13 @@ return case when not pg_catalog.starts_with(note, this) then pg_catalog.concat(t
 -- another order than they happened: a user's trigger on the same table, a
 -- function called in the query, a WITH that deletes and inserts, two foreign
 -- keys that cascade into one table. Each capture leaves the mark (table,
--- statement_timestamp()) in the note; one that finds it does not trust its
+-- statement_timestamp()) in the note; one that finds the mark of another kind does not trust its
 -- transition tables. statement_timestamp() is the same throughout one client message.
 --
--- But INSERTs among themselves may be captured in any order, and so may DELETEs: as long as nothing else
--- was captured, a key that was inserted has been inserted once, and what has happened to it since then
--- is captured later, finds a mark of another kind, and writes what is there. So a loop of INSERTs costs
--- no more than as many statements of their own.
+-- Another kind: INSERTs among themselves may be captured in any order, and so may DELETEs. Two INSERTs of one
+-- key need a DELETE between them, which this client statement captures too. Whichever of the kinds is captured last finds
+-- the other's mark and reads what is there. An UPDATE finds any mark: of two, the older could be captured last. So a loop of
+-- INSERTs costs no more than as many statements of their own.
 create or replace function :"schema".capture() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, :"schema", pg_temp
@@ -371,7 +372,7 @@ begin
     mark := note_with(note, this, tg_relid, kind);
   end if;
   -- The first row that is written finds the note as it was, takes the lead if there is none, and leaves
-  -- the mark. (Not by AND: planned for one note, "and note = 'k'" may be false, and the planner then drops
+  -- the mark, if it is not there. (Not by AND: planned for one note, "and note = 'k'" may be false, and the planner then drops
   -- what stands beside it.) The name is never NULL, however this was attached.
   if tg_op = 'UPDATE' and marked is not true then
     -- The ordinary UPDATE, of one row whose key is the first column and stays: without planning
@@ -391,7 +392,7 @@ begin
     end if;
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'U',
-           case when current_setting(noted(), true) is distinct from note then false
+           case when mark = note then false when current_setting(noted(), true) is distinct from note then false
                 when set_config(noted(), coalesce(mark, mark_of(tg_relid, '')), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
@@ -400,7 +401,7 @@ begin
   elsif tg_op = 'INSERT' and marked is not true then
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'I',
-           case when current_setting(noted(), true) is distinct from note then false
+           case when mark = note then false when current_setting(noted(), true) is distinct from note then false
                 when set_config(noted(), coalesce(mark, mark_of(tg_relid, 'I')), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
@@ -412,7 +413,7 @@ begin
   elsif marked is not true then
     insert into outbox (table_name, op, lead, row)
     select coalesce(tg_argv[0], tg_relid::regclass::text), 'D',
-           case when current_setting(noted(), true) is distinct from note then false
+           case when mark = note then false when current_setting(noted(), true) is distinct from note then false
                 when set_config(noted(), coalesce(mark, mark_of(tg_relid, 'D')), true) is null then false else note = 'k' end,
            row_to_json(o.*)
     from old_rows o
