@@ -44,10 +44,10 @@ func newProgram(seed uint64) program {
 		}
 	}
 	var message strings.Builder
-	message.WriteString([]string{"", "", "", "begin isolation level repeatable read; ", "begin isolation level serializable; "}[p.IntN(5)])
+	message.WriteString([]string{"", "", "", "", "", "", "begin isolation level repeatable read; ", "begin isolation level serializable; "}[p.IntN(8)])
 	transaction := message.Len() > 0
 	for range 1 + p.IntN(2) {
-		fmt.Fprintf(&message, "do $do$ begin for k in 1..%d loop %s end loop; end $do$; ", 1+p.IntN(6), p.some(1+p.IntN(3), "k"))
+		fmt.Fprintf(&message, "do $do$ begin for k in 1..%d loop %s end loop; end $do$; ", 1+p.IntN(6), p.some(1+p.IntN(4), "k"))
 	}
 	if transaction {
 		message.WriteString("commit")

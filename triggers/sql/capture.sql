@@ -42,7 +42,7 @@ as $$
   select coalesce(
     (select t.name from tables t where t.relid = name_of.relid),
     (select quote_ident(n.nspname) || '.' || quote_ident(c.relname)
-     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = name_of.relid),
+     from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = name_of.relid limit 1), -- see readable
     '?')
 $$;
 
@@ -163,7 +163,9 @@ begin
      or not has_table_privilege(relid, 'select') or row_security_active(relid) then
     return null;
   end if;
-  return case (select r.relkind from pg_class r where r.oid = relid) when 'p' then '' else 'only ' end || target;
+  -- One version of two: under one snapshot for the whole transaction one that another transaction has replaced is
+  -- visible beside our own.
+  return case (select r.relkind from pg_class r where r.oid = relid limit 1) when 'p' then '' else 'only ' end || target;
 end
 $$;
 
