@@ -123,7 +123,7 @@ func (r *rig) runs(t *testing.T, conn *pgx.Conn, p program) string {
 }
 
 // fixedPrograms are those that always run.
-const fixedPrograms = 100
+const fixedPrograms = 150
 
 // Whatever one message of a client's does inside, the outbox says what is there after it.
 func TestWhatAProgramWritesIsWhatIsThere(t *testing.T) {
