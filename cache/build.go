@@ -91,7 +91,7 @@ func (t *Table[K, T]) finishBuild(w *Writer) error {
 		return givenTwice(t, twice.key)
 	}
 	t.build = nil
-	touched := t.stage.touchMany(b.rows, t.scanLimit())
+	touched := t.stage.touchMany(b.rows, t.scanAfter)
 	recorded := t.recordMany(w, b.rows)
 	if !touched && !recorded && len(t.indexes) == 0 {
 		return nil
@@ -102,7 +102,7 @@ func (t *Table[K, T]) finishBuild(w *Writer) error {
 				x.add(n, nil)
 			}
 			if touched {
-				t.stage.touch(n.key, t.scanLimit())
+				t.stage.touch(n, t.scanLimit())
 			}
 			if recorded {
 				t.record(w, change[K, T]{key: n.key, new: n, resync: true})

@@ -2,53 +2,56 @@ package cache
 
 // stage is what a writer has done to a table so far.
 type stage[K comparable, T any] struct {
-	keys  []K  // with a staged version, each once
-	scan  bool // too many to list: every key of the map may have one
-	dirty bool // a staged version stands above an older one, or is a tombstone
+	nodes []*node[K, T] // staged, in their order; those that another has replaced since are dead
+	scan  bool          // too many to list: every key of the map may have one
+	dirty bool          // a staged version stands above an older one, or is a tombstone
 
 	changes  []change[K, T]
 	overflow bool // too many to record; changes is empty
 }
 
-// touch remembers that k has a staged version, unless so many have that a scan of the map is cheaper than
-// the list: a load of ten million rows should not hold ten million keys twice.
-func (g *stage[K, T]) touch(k K, limit int) {
+// touch remembers a staged version, unless there are so many that the list would be out of proportion. Going over the
+// list goes over memory as it was allocated, and needs no look-up, where a scan of the map meets each version at
+// another end of it.
+func (g *stage[K, T]) touch(n *node[K, T], limit int) {
 	switch {
 	case g.scan:
-	case len(g.keys) < limit:
-		g.keys = append(g.keys, k)
+	case len(g.nodes) < limit:
+		g.nodes = append(g.nodes, n)
 	default:
-		g.keys, g.scan = nil, true
+		g.nodes, g.scan = nil, true
 	}
 }
 
-// touchMany prepares for as many keys. It says whether they are to be touched one by one.
+// touchMany prepares for as many versions, of which few have been replaced. It says whether they are to be touched one by one.
 func (g *stage[K, T]) touchMany(n, limit int) bool {
-	if !g.scan && len(g.keys)+n > limit {
-		g.keys, g.scan = nil, true
+	if !g.scan && len(g.nodes)+n > limit {
+		g.nodes, g.scan = nil, true
 	}
 	return !g.scan
 }
 
-// scanLimit is the number of keys from which a scan is cheaper than a list.
-func (t *Table[K, T]) scanLimit() int { return t.scanAfter + t.len/8 }
+// scanLimit is the number of versions from which they are not listed: of a list that long, which takes 8 bytes for
+// each, most have been replaced.
+func (t *Table[K, T]) scanLimit() int { return t.scanAfter + t.len }
 
-// reset forgets the keys, keeping a small list's memory for the next cut.
+// reset forgets the versions, keeping a small list's memory for the next cut.
 func (g *stage[K, T]) reset() {
 	const small = 1024
-	clear(g.keys)
-	g.keys = g.keys[:0]
-	if cap(g.keys) > small {
-		g.keys = nil
+	clear(g.nodes)
+	g.nodes = g.nodes[:0]
+	if cap(g.nodes) > small {
+		g.nodes = nil
 	}
 	g.scan, g.dirty = false, false
 	g.changes, g.overflow = nil, false
 }
 
 // touched reports whether anything is staged.
-func (g *stage[K, T]) touched() bool { return g.scan || len(g.keys) > 0 }
+func (g *stage[K, T]) touched() bool { return g.scan || len(g.nodes) > 0 }
 
-// eachStaged calls fn for the newest version of every key that may have a staged one.
+// eachStaged calls fn for the newest version of every key that may have a staged one: a staged version that is not
+// dead is its key's newest.
 func (t *Table[K, T]) eachStaged(fn func(head *node[K, T])) {
 	if t.stage.scan {
 		for head := range t.rows.each {
@@ -56,9 +59,9 @@ func (t *Table[K, T]) eachStaged(fn func(head *node[K, T])) {
 		}
 		return
 	}
-	for _, k := range t.stage.keys {
-		if head := t.rows.load(k); head != nil {
-			fn(head)
+	for _, n := range t.stage.nodes {
+		if n.next.Load() != t.dead {
+			fn(n)
 		}
 	}
 }

@@ -32,7 +32,7 @@ type Table[K comparable, T any] struct {
 	waiting   map[uint64][]*node[K, T] // old versions, by a pin that still needs them
 	build     *build[K, T]             // what a Replace of an empty table has brought; nil for none
 	sums      map[*node[K, T]]uint64   // what each version looked like when it was put; nil unless DetectMutation
-	scanAfter int                      // staged keys that are listed before a scan is cheaper
+	scanAfter int                      // staged versions that are listed of whatever table
 }
 
 // NewTable declares a table. The name is used in errors and in [RowChange]; a store holds each name once.

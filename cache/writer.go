@@ -167,9 +167,8 @@ func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place
 	}
 	if again {
 		t.drop(head, n)
-	} else {
-		t.stage.touch(n.key, t.scanLimit())
 	}
+	t.stage.touch(n, t.scanLimit())
 	t.stage.dirty = t.stage.dirty || below != nil || !n.live()
 	if head.live() {
 		return head
