@@ -195,6 +195,25 @@ func TestBytesFollowWhatRowsLeadTo(t *testing.T) {
 	}
 }
 
+// Versions that one writer replaces again and again do not pile up until it publishes.
+func TestAWriterHoldsFewVersionsThatItHasReplaced(t *testing.T) {
+	tab := NewTable[int, int]("rows")
+	s, err := NewStore(Options{}, tab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := s.Begin()
+	defer w.Abort()
+	most := 0
+	for i := range 10_000 {
+		tab.Put(w, Origin{}, i%10, i)
+		most = max(most, len(tab.stage.nodes))
+	}
+	if most < 10 || most > 20 {
+		t.Errorf("of 10 keys up to %d versions were listed", most)
+	}
+}
+
 // The estimate is held against the heap, and the overhead printed.
 func TestBytesAreNearTheHeapAndOverheadIsSmall(t *testing.T) {
 	const rows = 100_000

@@ -100,4 +100,16 @@ func TestAMutationPanicsByDefault(t *testing.T) {
 	row[0] = 2
 	mustPanic(t, "table rows: the row of key 5 was changed", s.Sweep)
 	s.Begin().Abort() // the panic has left no lock behind
+
+	// Nor does one in the middle of a Put leave anything that is published later.
+	w = s.Begin()
+	row = []int{1}
+	tab.Put(w, Origin{}, 6, row)
+	row[0] = 2
+	mustPanic(t, "table rows: the row of key 6 was changed", func() { tab.Put(w, Origin{}, 6, []int{3}) })
+	w.Abort()
+	s.Begin().Publish(nil)
+	if row, there := tab.Get(6); there {
+		t.Errorf("an aborted row was published: %v", row)
+	}
 }

@@ -12,7 +12,7 @@ import "sync/atomic"
 //  4. A pinned number is the published one or was it when the pin was taken: old numbers are only ever
 //     given up. So what is not needed once is never needed again.
 //  5. An unlinked version's next is the table's dead mark: nothing that still holds it (a reader on its
-//     way, the change log) keeps older versions alive, and a reader that meets the mark starts again.
+//     way, the change log, the writer's list) keeps older versions alive, and a reader that meets the mark starts again.
 //  6. A key leaves the map only when a published tombstone is all that is left of it. A key that is
 //     visible to a pinned number therefore never moves within the map, and a walk over the map meets it
 //     exactly once.

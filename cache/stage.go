@@ -1,8 +1,11 @@
 package cache
 
+import "slices"
+
 // stage is what a writer has done to a table so far.
 type stage[K comparable, T any] struct {
 	nodes []*node[K, T] // staged, in their order; those that another has replaced since are dead
+	dead  int           // how many of them are
 	scan  bool          // too many to list: every key of the map may have one
 	dirty bool          // a staged version stands above an older one, or is a tombstone
 
@@ -19,21 +22,35 @@ func (g *stage[K, T]) touch(n *node[K, T], limit int) {
 	case len(g.nodes) < limit:
 		g.nodes = append(g.nodes, n)
 	default:
-		g.nodes, g.scan = nil, true
+		g.listNone()
 	}
 }
 
-// touchMany prepares for as many versions, of which few have been replaced. It says whether they are to be touched one by one.
+// replaced is told that one of the listed versions is dead. Once more than half of them are, the list forgets them: it
+// would keep their rows from the collector.
+func (g *stage[K, T]) replaced(dead *node[K, T]) {
+	if g.scan {
+		return
+	}
+	if g.dead++; 2*g.dead > len(g.nodes) {
+		g.nodes = slices.DeleteFunc(g.nodes, func(n *node[K, T]) bool { return n.next.Load() == dead })
+		g.dead = 0
+	}
+}
+
+// listNone gives the list up.
+func (g *stage[K, T]) listNone() { g.nodes, g.dead, g.scan = nil, 0, true }
+
+// touchMany prepares for as many versions. It says whether they are to be touched one by one.
 func (g *stage[K, T]) touchMany(n, limit int) bool {
 	if !g.scan && len(g.nodes)+n > limit {
-		g.nodes, g.scan = nil, true
+		g.listNone()
 	}
 	return !g.scan
 }
 
-// scanLimit is the number of versions from which they are not listed: of a list that long, which takes 8 bytes for
-// each, most have been replaced.
-func (t *Table[K, T]) scanLimit() int { return t.scanAfter + t.len }
+// scanLimit is the number of versions from which they are not listed. A list takes 8 bytes for each.
+func (t *Table[K, T]) scanLimit() int { return t.scanAfter + t.rows.len }
 
 // reset forgets the versions, keeping a small list's memory for the next cut.
 func (g *stage[K, T]) reset() {
@@ -43,7 +60,7 @@ func (g *stage[K, T]) reset() {
 	if cap(g.nodes) > small {
 		g.nodes = nil
 	}
-	g.scan, g.dirty = false, false
+	g.dead, g.scan, g.dirty = 0, false, false
 	g.changes, g.overflow = nil, false
 }
 

@@ -72,7 +72,7 @@ func newWorld(draw func(string, int) int, fail func(string, ...any)) *world {
 	}
 	w.owners = NewIndex(w.accounts, func(a account) string { return a.Owner })
 	w.keys = []int{5, 5, 5, 5, 5, 120}[draw("keys", 6)]
-	w.accounts.scanAfter = []int{1, 1 << 16}[draw("scanAfter", 2)]
+	w.accounts.scanAfter = []int{-1 << 16, 1, 1 << 16}[draw("scanAfter", 3)] // none is listed, some are, all
 	opts := Options{
 		MaxLag:         []int{8, 40, 1000}[draw("MaxLag", 3)],
 		CoalesceAfter:  []int{1, 6, 100}[draw("CoalesceAfter", 3)],

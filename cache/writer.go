@@ -165,11 +165,13 @@ func (t *Table[K, T]) link(w *Writer, n, head *node[K, T], hash uint64, at place
 	} else {
 		t.rows.insert(hash, n)
 	}
-	if again {
-		t.drop(head, n)
-	}
+	// Before anything that may panic: Abort takes out what is listed.
 	t.stage.touch(n, t.scanLimit())
 	t.stage.dirty = t.stage.dirty || below != nil || !n.live()
+	if again {
+		t.drop(head, n)
+		t.stage.replaced(t.dead)
+	}
 	if head.live() {
 		return head
 	}

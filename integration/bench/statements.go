@@ -37,35 +37,60 @@ func statements(ctx context.Context, b *bench) error {
 		}
 		b.sayStatements(rows, took, rows == most)
 	}
-	inserts := most / 5
+	looped, loops := []string{"bulk_plain", "bulk_ours", "bulk_silent", "bulk_least"}, []loop{inserting, updating}
+	rows := most / 5
 	if b.quick {
-		inserts /= 10
+		looped, loops, rows = looped[:2], loops[:1], rows/10
 	}
-	return b.loops(ctx, inserts, tables[:min(3, len(tables))])
+	for _, l := range loops {
+		if err := b.loops(ctx, l, rows, looped); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
-// loops: one statement of the client's that writes a table row by row. Capture may trust what a statement says that it has written only once
-// in each; of all other rows it reads what is there.
-func (b *bench) loops(ctx context.Context, rows int, tables []string) error {
-	const above = 1_000_000_000 // where no other row is
+// loop is one statement of the client's that writes a table row by row.
+type loop struct {
+	what, sql string // %s is the table
+	clean     string // what to do afterwards, that the next one may do the same
+	target    *target
+}
+
+var (
+	// Where no other row is.
+	inserting = loop{
+		"inserts", "insert into %s values (1000000000 + i, i / 10, 0, 'note of ' || i)",
+		"delete from %s where id > 1000000000", atMost(2.5),
+	}
+	// Of which each may be an older one than another of the same row, so that what is there is read.
+	updating = loop{"updates", "update %s set balance = balance + 1 where id = i", "", nil}
+)
+
+func (b *bench) loops(ctx context.Context, l loop, rows int, tables []string) error {
 	took := map[string]series{}
 	for round := range b.rounds {
 		for i := range tables {
 			t := tables[(i+round)%len(tables)]
 			began := time.Now()
-			err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop insert into %s values (%d + i, i / 10, 0, 'note of ' || i); end loop; end $$", rows, t, above))
-			if err != nil {
+			if err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop %s; end loop; end $$", rows, fmt.Sprintf(l.sql, t))); err != nil {
 				return err
 			}
 			took[t] = append(took[t], ms(time.Since(began)))
-			if err := b.exec(ctx, fmt.Sprintf("delete from %s where id > %d", t, above), "vacuum "+t); err != nil {
+			if l.clean != "" {
+				if err := b.exec(ctx, fmt.Sprintf(l.clean, t)); err != nil {
+					return err
+				}
+			}
+			if err := b.exec(ctx, "vacuum "+t); err != nil {
 				return err
 			}
 		}
 	}
-	name := grouped(int64(rows)) + " inserts by one plpgsql loop"
-	b.ratio(name+": triggers / no trigger", "the time of a DO block that inserts row by row: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), atMost(2.5))
-	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}} {
+	name := grouped(int64(rows)) + " " + l.what + " by one plpgsql loop"
+	b.ratio(name+": triggers / no trigger", "the time of a DO block that writes row by row: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), l.target)
+	b.ratio(name+": "+leastTrigger, "the same: "+leastAlone+", and none", took["bulk_least"].over(took["bulk_plain"]), nil)
+	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_least", "the least trigger that writes a log"}} {
 		b.value(name+": "+t.name, "ms", "the time of the block, with its commit", took[t.table], nil)
 	}
 	return nil

@@ -70,7 +70,8 @@ func (b *bench) captureAccounts(ctx context.Context, ours, silent, tutorial, lea
 		truncate least_log;
 		create or replace function write_least() returns trigger language plpgsql as $$
 		begin insert into least_log (row) select row_to_json(n) from new_rows n; return null; end $$;
-		create trigger write_least after update on %s referencing new table as new_rows for each statement execute function write_least()`, least))
+		create trigger write_least after update on %[1]s referencing new table as new_rows for each statement execute function write_least();
+		create trigger write_least_too after insert on %[1]s referencing new table as new_rows for each statement execute function write_least()`, least))
 	if err != nil {
 		return err
 	}
