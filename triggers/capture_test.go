@@ -242,18 +242,23 @@ func TestUnderSerializableCaptureReadsNothing(t *testing.T) {
 	}
 }
 
-func TestUnderOneSnapshotAKeyIsNamedAndNotRead(t *testing.T) {
-	r := newRig(t, "create table a (id int primary key, v text)", "public.a")
-	r.Exec(t, "insert into a values (1, 'old')")
-	tx, err := r.Conn(t).Begin(t.Context())
+// underOneSnapshot begins a transaction that sees from beginning to end what is there now.
+func (r *rig) underOneSnapshot(t *testing.T) pgx.Tx {
+	t.Helper()
+	tx, err := r.Conn(t).BeginTx(t.Context(), pgx.TxOptions{IsoLevel: pgx.RepeatableRead})
+	if err == nil {
+		_, err = tx.Exec(t.Context(), "select 1") // takes the snapshot
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, sql := range []string{"set transaction isolation level repeatable read", "select from a"} {
-		if _, err := tx.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
+	return tx
+}
+
+func TestUnderOneSnapshotAKeyIsNamedAndNotRead(t *testing.T) {
+	r := newRig(t, "create table a (id int primary key, v text)", "public.a")
+	r.Exec(t, "insert into a values (1, 'old')")
+	tx := r.underOneSnapshot(t)
 	r.Exec(t, "delete from a")
 	// Both rows of key 1 are visible to this transaction now. Two statements of two kinds in
 	// one message, so that the second capture looks at what is there.
@@ -274,15 +279,7 @@ func TestUnderOneSnapshotAKeyIsNamedAndNotRead(t *testing.T) {
 func TestATableEmptiedTwiceUnderOneSnapshotCanBeWritten(t *testing.T) {
 	r := newRig(t, "create table a (id int primary key, v text)", "public.a")
 	r.Exec(t, "insert into a values (1, 'old')")
-	tx, err := r.Conn(t).Begin(t.Context())
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, sql := range []string{"set transaction isolation level repeatable read", "select 1"} {
-		if _, err := tx.Exec(t.Context(), sql); err != nil {
-			t.Fatal(err)
-		}
-	}
+	tx := r.underOneSnapshot(t)
 	r.Exec(t, "truncate a")
 	if _, err := tx.Conn().PgConn().Exec(t.Context(), "truncate a; insert into a values (2, 'x'); update a set v = 'y'; delete from a; insert into a values (3, 'x')").ReadAll(); err != nil {
 		t.Fatal(err)

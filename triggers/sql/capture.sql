@@ -89,8 +89,9 @@ begin
 end
 $$;
 
--- The expression that is true for the first event of the transaction, in the
--- order in which rows are inserted.
+-- Whether this is the first event of the transaction, in the order in which rows are inserted: for each that will be, once.
+-- SQL that is planned each time it runs has the expression itself, by lead_sql: to have a call of leads inlined, which
+-- is for SQL that is planned once, takes three times as long.
 create or replace function :"schema".lead_sql() returns text
 language sql stable
 set search_path = pg_catalog, :"schema", pg_temp
@@ -98,8 +99,6 @@ as $$
   select format('case when coalesce(current_setting(%1$L, true), %2$L) in (%2$L, %3$L) then set_config(%1$L, %4$L, true) is not null else false end',
                 noted(), '', 'k', '1')
 $$;
-
--- The same for one row of which it is certain that it will be inserted.
 create or replace function :"schema".leads() returns boolean
 language sql volatile
 return case when coalesce(pg_catalog.current_setting(:"schema".noted(), true), '') operator(pg_catalog.=) any (array['', 'k'])
@@ -169,8 +168,8 @@ begin
 end
 $$;
 
--- The SQL that reads the row whose key is that of all the given images (as in reread_sql), each of one row, as a document,
--- and its size; too large a row has none. NULL: what is there is to be written by reread_sql.
+-- The SQL that reads the row whose key is that of all the given images (as in reread_sql), each of one row, as a document;
+-- too large a row has none. NULL: what is there is to be written by reread_sql.
 create or replace function :"schema".point_sql(relid oid, images text[]) returns text
 language plpgsql stable
 set search_path = pg_catalog, :"schema", pg_temp
@@ -182,9 +181,9 @@ begin
   if key is null or target is null or current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
     return null;
   end if;
-  sql := format('select case when pg_column_size(c.*) <= %s then row_to_json(c.*) end, pg_column_size(c.*) from %s c where true', row_limit(), target);
+  sql := format('select case when pg_column_size(c.*) <= %s then row_to_json(c.*) end from %s c where true', row_limit(), target);
   foreach image in array images loop
-    for n in 1..cardinality(key) / 3 loop
+    for n in 1..array_length(key, 1) loop
       if key[n][2] = '' then
         return null;
       end if;
@@ -218,7 +217,7 @@ begin
   if key is null then
     return null;
   end if;
-  for n in 1..cardinality(key) / 3 loop
+  for n in 1..array_length(key, 1) loop
     name := key[n][1];
     if name = any (without[:][1:1]) or key[n][3] = any (without[:][2:2]) then
       return null;
@@ -232,14 +231,13 @@ begin
   doc := format('json_build_object(%s)', doc);
   foreach image in array images loop
     list := null;
-    for n in 1..cardinality(key) / 3 loop
+    for n in 1..array_length(key, 1) loop
       list := concat(list || ', ', format(case when image like '$%' then '(%s).%I as k%s' else 'i.%2$I as k%3$s' end, image, key[n][1], n));
     end loop;
     keys := concat(keys || ' union ', format(case when image like '$%' then 'select %s' else 'select %s from %I i' end, list, image));
   end loop;
   if target is null or kept = '' then
-    return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k',
-                  'R', lead_sql(), doc, keys);
+    return format('insert into outbox (table_name, op, lead, row) select $1, %L, %s, %s from (%s) k', 'R', lead_sql(), doc, keys);
   end if;
   if kept <> '' then
     target := format('(select %s from %s c)', kept, target);
@@ -257,10 +255,10 @@ begin
   end if;
   return format($sql$
     insert into outbox (table_name, op, lead, row)
-    select $1, case when %1$s then case when pg_column_size(c.*) > row_limit() then 'R' else 'U' end else 'D' end, %2$s,
-           case when %1$s and pg_column_size(c.*) <= row_limit() then row_to_json(c.*) else %3$s end
+    select $1, case when %1$s then case when pg_column_size(c.*) > %7$s then 'R' else 'U' end else 'D' end, %2$s,
+           case when %1$s and pg_column_size(c.*) <= %7$s then row_to_json(c.*) else %3$s end
     from (%4$s) k left join %5$s c on %6$s
-    $sql$, present, lead_sql(), doc, keys, target, same);
+    $sql$, present, lead_sql(), doc, keys, target, same, row_limit());
 end
 $$;
 
@@ -292,7 +290,7 @@ begin
   if key is null then
     return null;
   end if;
-  for n in 1..cardinality(key) / 3 loop
+  for n in 1..array_length(key, 1) loop
     list := concat(list || ', ', format('concat(i.%I) collate "C" as k%s', key[n][1], n));
     one := format('hashtextextended(i.k%s, %s)', n, one);
     two := format('hashtextextended(i.k%s, %s)', n, two);
@@ -302,7 +300,12 @@ begin
 end
 $$;
 
--- The mark of a table, the first in its client statement. kind is I, D, or '' for all else.
+-- The kind of a capture, as it stands in a mark.
+create or replace function :"schema".kind_of(op text) returns text
+language sql immutable parallel safe
+return case op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
+
+-- The mark of a table, the first in its client statement.
 create or replace function :"schema".mark_of(relid oid, kind text) returns text
 language sql stable
 return pg_catalog.concat(pg_catalog.date_part('epoch', pg_catalog.statement_timestamp()), ',', relid, kind, ',');
@@ -355,13 +358,13 @@ as $$
 #variable_conflict use_variable
 declare
   note text := current_setting(noted(), true);
-  kind text; this text; mark text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text; doc json; size integer;
+  kind text; this text; mark text; lost boolean; marked boolean; doubt boolean; changed bigint; sql text; done text; doc json;
 begin
   -- On the way of an ordinary statement each expression costs some thousand instructions, each
   -- function and operator in it a thousand, each node of a plan several thousand.
   if note = 'k' then -- the ordinary case, the transaction's first: kind and mark are NULL, and written where they are needed
   else
-    kind := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
+    kind := kind_of(tg_op);
     this := date_part('epoch', statement_timestamp()) || ',';
     if note <> '' then
       lost := note = '!';
@@ -445,30 +448,25 @@ begin
     end if;
   end if;
   -- What was written above stays: what is written below comes after it.
-  if doubt then
-    if changed is null then
-      case tg_op
-      when 'DELETE' then select count(*) into changed from (select from old_rows limit 2) o;
-      else select count(*) into changed from (select from new_rows limit 2) n;
-      end case;
-      if changed = 0 then
-        return null;
-      end if;
-      -- One row that is there, under the key that it had: as a loop writes it.
-      if changed = 1 and tg_op = 'UPDATE' then
-        sql := point_sql(tg_relid, '{old_rows,new_rows}');
-        if sql is not null then
-          execute sql into doc, size;
-          if size <= row_limit() then
-            insert into outbox (table_name, op, lead, row)
-            values (coalesce(tg_argv[0], name_of(tg_relid)), 'U', leads(), doc);
-            doubt := false;
-          end if;
-        end if;
+  if doubt and changed is null then
+    case tg_op
+    when 'DELETE' then select count(*) into changed from (select from old_rows limit 2) o;
+    else select count(*) into changed from (select from new_rows limit 2) n;
+    end case;
+    if changed = 0 then
+      return null;
+    end if;
+    -- One row that is there, under the key that it had: as a loop writes it.
+    if changed = 1 and tg_op = 'UPDATE' then
+      sql := point_sql(tg_relid, '{old_rows,new_rows}');
+      if sql is not null then
+        execute sql into doc;
       end if;
     end if;
   end if;
-  if doubt then
+  if doc is not null then
+    insert into outbox (table_name, op, lead, row) values (coalesce(tg_argv[0], name_of(tg_relid)), 'U', leads(), doc);
+  elsif doubt then
     sql := reread_sql(tg_relid, case tg_op when 'INSERT' then '{new_rows}'::text[]
                                            when 'DELETE' then '{old_rows}' else '{old_rows,new_rows}' end);
     if sql is not null then
@@ -480,7 +478,7 @@ begin
   if lost then
     perform note_lost();
   elsif marked is not true or mark <> note then
-    done := set_config(noted(), coalesce(mark, mark_of(tg_relid, case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end)), true);
+    done := set_config(noted(), coalesce(mark, mark_of(tg_relid, kind_of(tg_op))), true);
   end if;
   return null;
 end
@@ -493,7 +491,7 @@ set search_path = pg_catalog, :"schema", pg_temp
 as $$
 #variable_conflict use_variable
 begin
-  execute format('insert into outbox (table_name, op, lead) select $1, %L, %s', 'R', lead_sql()) using name_of(relid);
+  insert into outbox (table_name, op, lead) values (name_of(relid), 'R', leads());
 end
 $$;
 
@@ -510,14 +508,14 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
-  kind constant text := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
+  kind constant text := kind_of(tg_op);
   table_name constant text := coalesce(tg_argv[0], name_of(root));
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
   marked constant boolean := lost or marked_otherwise(note, this, root, kind);
   next_note constant text := note_with(note, this, root, kind);
-  sql text; done text; r record; doc json; size integer;
+  sql text; done text; r record; doc json;
 begin
   if tg_op = 'DELETE' then r := old; else r := new; end if;
   if tg_op <> 'UPDATE' and not marked and pg_column_size(r) <= row_limit() then
@@ -529,12 +527,11 @@ begin
   if tg_op = 'UPDATE' then
     sql := point_sql(root, '{$2,$3}');
     if sql is not null then
-      execute sql into doc, size using table_name, old, new;
+      execute sql into doc using table_name, old, new;
     end if;
   end if;
-  if size <= row_limit() then
-    insert into outbox (table_name, op, lead, row)
-    values (table_name, 'U', leads(), doc);
+  if doc is not null then
+    insert into outbox (table_name, op, lead, row) values (table_name, 'U', leads(), doc);
   else
     sql := reread_sql(root, case tg_op when 'INSERT' then '{$3}'::text[] when 'DELETE' then '{$2}' else '{$2,$3}' end);
     if sql is null then
@@ -567,8 +564,8 @@ declare
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
   lost constant boolean := note = '!' or case when note = '' then wiped() else false end;
-  marked constant boolean := lost or marked_otherwise(note, this, root, '');
-  next_note constant text := note_with(note, this, root, '');
+  marked constant boolean := lost or marked_otherwise(note, this, root, kind_of(tg_op));
+  next_note constant text := note_with(note, this, root, kind_of(tg_op));
   done text;
 begin
   -- A table that was written before in this statement may hold rows again

@@ -44,7 +44,7 @@ set extra_float_digits = 1 set lc_monetary = 'C' set jit = off
 as $$
 #variable_conflict use_variable
 declare
-  kind constant text := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
+  kind constant text := kind_of(tg_op);
   table_name constant text := coalesce(tg_argv[0], name_of(tg_relid));
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';
@@ -115,7 +115,7 @@ as $$
 #variable_conflict use_variable
 declare
   root constant oid := coalesce(pg_partition_root(tg_relid)::oid, tg_relid);
-  kind constant text := case tg_op when 'INSERT' then 'I' when 'DELETE' then 'D' else '' end;
+  kind constant text := kind_of(tg_op);
   table_name constant text := coalesce(tg_argv[0], name_of(root));
   note constant text := coalesce(current_setting(noted(), true), '');
   this constant text := date_part('epoch', statement_timestamp()) || ',';

@@ -20,6 +20,7 @@ alter function :"schema".reread_sql(oid, text[]) owner to :"owner";
 alter aggregate :"schema".digest(bigint) owner to :"owner";
 alter function :"schema".rekeyed_sql(oid) owner to :"owner";
 alter function :"schema".write_reload(oid) owner to :"owner";
+alter function :"schema".kind_of(text) owner to :"owner";
 alter function :"schema".mark_of(oid, text) owner to :"owner";
 alter function :"schema".any_kind(text, oid) owner to :"owner";
 alter function :"schema".marked_otherwise(text, text, oid, text) owner to :"owner";
