@@ -160,6 +160,22 @@ func grouped(n int64) string {
 	return s
 }
 
+// inTurns measures each of some things in every round, which begins with another one each time.
+func (b *bench) inTurns(things []string, measure func(thing string) (float64, error)) (map[string]series, error) {
+	found := map[string]series{}
+	for round := range b.rounds {
+		for i := range things {
+			thing := things[(i+round)%len(things)]
+			n, err := measure(thing)
+			if err != nil {
+				return nil, err
+			}
+			found[thing] = append(found[thing], n)
+		}
+	}
+	return found, nil
+}
+
 // ratio reports what two things cost beside each other; compared is a sentence.
 func (b *bench) ratio(name, compared string, s series, t *target) {
 	b.report(figure{Name: name, Compared: compared, Target: t}, s)

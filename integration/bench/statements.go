@@ -24,16 +24,12 @@ func statements(ctx context.Context, b *bench) error {
 		if sizes[rows] == 0 {
 			continue
 		}
-		took := map[string]series{}
-		for round := range b.rounds {
-			for i := range tables {
-				t := tables[(i+round)%len(tables)]
-				d, err := b.bulk(ctx, t, rows, sizes[rows])
-				if err != nil {
-					return err
-				}
-				took[t] = append(took[t], ms(d))
-			}
+		took, err := b.inTurns(tables, func(table string) (float64, error) {
+			d, err := b.bulk(ctx, table, rows, sizes[rows])
+			return ms(d), err
+		})
+		if err != nil {
+			return err
 		}
 		b.sayStatements(rows, took, rows == most)
 	}
@@ -52,8 +48,8 @@ func statements(ctx context.Context, b *bench) error {
 
 // loop is one statement of the client's that writes a table row by row.
 type loop struct {
-	what, sql string // %s is the table
-	clean     string // what to do afterwards, that the next one may do the same
+	what, sql string   // %s is the table
+	after     []string // that the next one may do the same
 	target    *target
 }
 
@@ -61,38 +57,33 @@ var (
 	// Where no other row is.
 	inserting = loop{
 		"inserts", "insert into %s values (1000000000 + i, i / 10, 0, 'note of ' || i)",
-		"delete from %s where id > 1000000000", atMost(2.5),
+		[]string{"delete from %s where id > 1000000000", "vacuum %s"}, atMost(2.5),
 	}
 	// Of which each may be an older one than another of the same row, so that what is there is read.
-	updating = loop{"updates", "update %s set balance = balance + 1 where id = i", "", nil}
+	updating = loop{"updates", "update %s set balance = balance + 1 where id = i", []string{"vacuum %s"}, nil}
 )
 
 func (b *bench) loops(ctx context.Context, l loop, rows int, tables []string) error {
-	took := map[string]series{}
-	for round := range b.rounds {
-		for i := range tables {
-			t := tables[(i+round)%len(tables)]
-			began := time.Now()
-			if err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop %s; end loop; end $$", rows, fmt.Sprintf(l.sql, t))); err != nil {
-				return err
-			}
-			took[t] = append(took[t], ms(time.Since(began)))
-			if l.clean != "" {
-				if err := b.exec(ctx, fmt.Sprintf(l.clean, t)); err != nil {
-					return err
-				}
-			}
-			if err := b.exec(ctx, "vacuum "+t); err != nil {
-				return err
+	took, err := b.inTurns(tables, func(table string) (float64, error) {
+		began := time.Now()
+		if err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop %s; end loop; end $$", rows, fmt.Sprintf(l.sql, table))); err != nil {
+			return 0, err
+		}
+		took := ms(time.Since(began))
+		for _, sql := range l.after {
+			if err := b.exec(ctx, fmt.Sprintf(sql, table)); err != nil {
+				return 0, err
 			}
 		}
+		return took, nil
+	})
+	if err != nil {
+		return err
 	}
 	name := grouped(int64(rows)) + " " + l.what + " by one plpgsql loop"
 	b.ratio(name+": triggers / no trigger", "the time of a DO block that writes row by row: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), l.target)
 	b.ratio(name+": "+leastTrigger, "the same: "+leastAlone+", and none", took["bulk_least"].over(took["bulk_plain"]), nil)
-	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_least", "the least trigger that writes a log"}} {
-		b.value(name+": "+t.name, "ms", "the time of the block, with its commit", took[t.table], nil)
-	}
+	b.sayEach(name, "the time of the block, with its commit", took)
 	return nil
 }
 
@@ -105,9 +96,14 @@ func (b *bench) sayStatements(rows int, took map[string]series, last bool) {
 	b.ratio(name+": triggers / no trigger", "the time of a statement that commits by itself: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), t)
 	b.ratio(name+": triggers / outbox insert alone", "the same: our triggers, and capture that rings nothing", took["bulk_ours"].over(took["bulk_silent"]), nil)
 	b.ratio(name+": triggers / plain NOTIFY trigger", "the same: our triggers, and one that notifies for each row", took["bulk_ours"].over(took["bulk_tutorial"]), nil)
-	b.ratio(name+": the least trigger that writes a log / no trigger", "the same: a trigger that does nothing but insert row_to_json of the rows into a log that nobody reads, and none", took["bulk_least"].over(took["bulk_plain"]), nil)
+	b.ratio(name+": "+leastTrigger, "the same: a trigger that does nothing but insert row_to_json of the rows into a log that nobody reads, and none", took["bulk_least"].over(took["bulk_plain"]), nil)
+	b.sayEach(name, "the time of one statement, with its commit", took)
+}
+
+// sayEach reports the times of those tables that were measured.
+func (b *bench) sayEach(name, compared string, took map[string]series) {
 	for _, t := range []struct{ table, name string }{{"bulk_plain", "no trigger"}, {"bulk_ours", "triggers"}, {"bulk_silent", "outbox insert alone"}, {"bulk_tutorial", "plain NOTIFY trigger"}, {"bulk_least", "the least trigger that writes a log"}} {
-		b.value(name+": "+t.name, "ms", "the time of one statement, with its commit", took[t.table], nil)
+		b.value(name+": "+t.name, "ms", compared, took[t.table], nil)
 	}
 }
 

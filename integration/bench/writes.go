@@ -135,16 +135,9 @@ func (b *bench) writesWith(ctx context.Context, node *lockstep.Node, async bool)
 	}
 	return b.with("synchronous_commit", commit, func() error {
 		for _, writers := range list {
-			rate := map[string]series{}
-			for round := range b.rounds {
-				for i := range tables {
-					table := tables[(i+round)%len(tables)]
-					n, err := b.hammer(ctx, table, writers, async)
-					if err != nil {
-						return err
-					}
-					rate[table] = append(rate[table], n)
-				}
+			rate, err := b.inTurns(tables, func(table string) (float64, error) { return b.hammer(ctx, table, writers, async) })
+			if err != nil {
+				return err
 			}
 			b.sayRates(writers, what, async, rate)
 			if err := node.Barrier(ctx); err != nil {
@@ -167,7 +160,7 @@ func (b *bench) sayRates(writers int, what string, async bool, rate map[string]s
 	b.ratio(name+": triggers and one live node / no trigger", overNone, rate["ours"].over(rate["plain"]), t[0])
 	b.ratio(name+": triggers and one live node / plain NOTIFY trigger", overNotify, rate["ours"].over(rate["tutorial"]), t[1])
 	b.ratio(name+": triggers and one live node / outbox insert alone", overInsert, rate["ours"].over(rate["silent"]), nil)
-	b.ratio(name+": the least trigger that writes a log / no trigger", leastOver, rate["least"].over(rate["plain"]), nil)
+	b.ratio(name+": "+leastTrigger, leastOver, rate["least"].over(rate["plain"]), nil)
 	if async && writers == 1 {
 		b.ratio(name+", latency: triggers and one live node / no trigger", "the time of one commit: our triggers with one live node, and no trigger", rate["plain"].over(rate["ours"]), atMost(1.4))
 		b.ratio(name+", latency: "+leastTrigger, "the time of one commit: "+leastAlone+", and no trigger", rate["plain"].over(rate["least"]), nil)
