@@ -219,7 +219,7 @@ func (b *bench) growWidth(ctx context.Context) error {
 			return err
 		}
 		for _, t := range []string{"wide_plain", "wide"} { // what hashes say cannot be compressed to nothing
-			err := b.exec(ctx, fmt.Sprintf("update %s set note = (select left(string_agg(md5(id::text || i), ''), %d) from generate_series(1, %d) i)", t, width, width/32+1), "vacuum analyze "+t)
+			err := b.exec(ctx, fmt.Sprintf("update %s set note = substr(h.all, id, %d) from (select string_agg(md5(i::text), '') as all from generate_series(1, %d) i) h", t, width, (width+1000)/32+1), "vacuum analyze "+t)
 			if err != nil {
 				return err
 			}
