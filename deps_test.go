@@ -68,7 +68,7 @@ func TestEmbedderLinksAShortListOfModules(t *testing.T) {
 }
 
 // arrows are what each package may import of ours. Whoever adds an arrow
-// changes docs/design.md, section 5, with it.
+// changes docs/design.md, section 8, with it.
 var arrows = map[string][]string{
 	"triggers":        {"internal/psql"},
 	"outbox":          {"internal/psql", "internal/pause", "outbox/rowjson"},

@@ -27,8 +27,9 @@
 //
 // Rows are copies, but what their slices, maps and pointers lead to is shared
 // by all readers and must not be changed: [Config].DetectMutation finds who
-// does. Row, key and index functions run on the node's own goroutine and on
-// readers; they must depend on their argument only.
+// does. Row, key and index functions run on the node's own goroutine, on readers'
+// and the audit's, and on several at once while a node starts from a checkpoint;
+// they must depend on their argument only.
 //
 // Package locksteptest runs a node without Postgres for unit tests.
 package lockstep

@@ -24,7 +24,7 @@ func init() {
 }
 
 // Nodes, writers and readers under random traffic and faults; what they recorded is held against every
-// promise afterwards. In its short form every fault is made once, by fixed seeds, and a fresh seed makes a
+// promise afterwards. In its short form every fault but a clock that jumps is made once, by fixed seeds, and a fresh seed makes a
 // few at random; `-long 30m` makes random runs of five minutes for as long, and `-seed N` repeats one.
 func TestRobustness(t *testing.T) {
 	if testing.Short() {

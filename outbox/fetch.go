@@ -72,8 +72,8 @@ type Header struct {
 	// drawn after LastSeq was read: whoever had drawn one of these numbers has a lower id.
 	Drawn uint64
 	// HighestXid and Newest are filled where Request.From is zero: the highest
-	// transaction id visible in the outbox (0 if it is empty) and its newest
-	// thousand transactions.
+	// transaction id visible in the outbox (0 if it is empty) and the transactions
+	// of its newest 4,096 events, a thousand at the most.
 	HighestXid uint64
 	Newest     []Anchor
 	// Older says that the outbox holds transactions besides those of Newest.

@@ -258,6 +258,7 @@ func (c *cut) Load(table int, row pgx.CollectableRow) error {
 	return c.wrote(table)
 }
 
+// Invariant 8. The rows of a load are staged like any other, and readers keep what is published until the whole cut is.
 func (c *cut) beginLoad(table int) {
 	if t := &c.tables[table]; !t.loading {
 		t.loading = true

@@ -130,7 +130,7 @@ func (e *Engine) Close(ctx context.Context) error {
 	}
 }
 
-// shut ends all waiting and says that nothing moves any more. Caller holds mu.
+// Invariant 11. shut ends all waiting and says that nothing moves any more. Caller holds mu.
 func (e *Engine) shut(reason string) {
 	e.closed = true
 	if e.sh.state != Closed {

@@ -70,7 +70,11 @@ func (l *loop) findCheckpoint() {
 func (l *loop) refuse(r *refusal) {
 	why := r.why()
 	l.refused = &r.CheckpointError
-	l.log.Warn("replay: the checkpoint is not used, all tables are loaded", "reason", why)
+	said := "replay: the checkpoint is not used, all tables are loaded"
+	if l.cfg.WarmOnly {
+		said = "replay: the checkpoint is not used"
+	}
+	l.log.Warn(said, "reason", why)
 	l.thawed()
 	l.forget()
 	l.cold = "the checkpoint is not used: " + why

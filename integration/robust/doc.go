@@ -8,7 +8,7 @@
 // Nodes are processes of their own behind proxies of their own, so that one can be
 // stopped, killed or cut off without the others. What the tables were at any instant is
 // told by a witness that knows nothing of capture: row triggers of the test's own, which
-// write every change with its transaction id into a table that nothing follows. What capture
+// write every change with its transaction id into a table that nothing follows (but for the table of many rows). What capture
 // wrote is kept as well, by a trigger that copies whatever trimming deletes.
 //
 // The model is etcd's robustness test suite: record first, judge afterwards, and test

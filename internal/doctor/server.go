@@ -162,10 +162,13 @@ func (e *exam) checkTwoPhase(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		f.Why = "the bell is " + log.Bell + ", so that captured writes can be prepared: nodes poll at every beat"
-		if log.Bell == "notify" {
+		f.Why = "the bell is " + log.Bell + ", so that captured writes can be prepared"
+		switch log.Bell {
+		case "off":
+			f.Why += ": nodes poll at every beat"
+		case "notify":
 			f.Level, f.Why = Warning, "the bell is on: PREPARE TRANSACTION fails after a captured write"
-			f.Mend = "lockstep install --bell off; or, if nobody prepares, max_prepared_transactions = 0"
+			f.Mend = "lockstep install --bell off, or wal where it can be had; or, if nobody prepares, max_prepared_transactions = 0"
 		}
 	}
 	e.add(f)

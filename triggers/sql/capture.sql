@@ -498,7 +498,8 @@ $$;
 -- Row capture: AFTER INSERT, UPDATE or DELETE, FOR EACH ROW, for partitioned
 -- tables (Postgres clones it to every partition) and for tables that a
 -- subscription feeds (apply workers fire no statement triggers).
--- The same rule and the same mark, by the root of the partitions.
+-- The same rule and the same mark, by the root of the partitions; but an UPDATE, which may have changed the key, is
+-- always read back.
 create or replace function :"schema".capture_row() returns trigger
 language plpgsql security definer
 set search_path = pg_catalog, :"schema", pg_temp

@@ -1,5 +1,5 @@
 -- Who may do what. The functions belong to a NOLOGIN role that may insert
--- into the outbox and read tracked tables, nothing more: row_to_json runs a
+-- into the outbox, see the transaction ids in it, and read the register and tracked tables, nothing more: row_to_json runs a
 -- column type's own cast to json, and must not run it as a superuser.
 -- EXECUTE is revoked from PUBLIC, or anyone could attach capture to a table of
 -- their own and forge events.

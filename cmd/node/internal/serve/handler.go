@@ -48,7 +48,7 @@ type Options struct {
 	Window int
 	// StreamWait is how long a client of a stream may take to read 64 KiB. Default 30 s.
 	StreamWait time.Duration
-	// Heartbeat is the longest silence of a stream. Default 15 s.
+	// Heartbeat is the longest silence of a stream, ended by a comment. Default 15 s.
 	Heartbeat time.Duration
 
 	// CutIdle is how long a cut that is compared may go without a request. Default 30 s.

@@ -75,7 +75,7 @@ type stream struct {
 	at     uint64 // everything up to this revision has been given
 	resets int    // in a row
 	beat   *time.Ticker
-	wrote  bool // since the last beat
+	wrote  bool // since it last waited
 }
 
 // answer streams until the client, the node or the patience ends.
@@ -228,15 +228,16 @@ func (s *stream) wait(news <-chan struct{}) error {
 		return err
 	}
 	s.resets = 0
+	if s.wrote { // the silence begins now
+		s.beat.Reset(s.h.Heartbeat)
+		s.wrote = false
+	}
 	select {
 	case <-news:
 	case <-s.ctx.Done():
 	case <-s.beat.C:
-		if !s.wrote {
-			// The id moves on with the tables that are not wanted: there is nothing to tell of them.
-			fmt.Fprintf(s.out, ": beat\nid: %s\n\n", s.id(s.at))
-		}
-		s.wrote = false
+		// The id moves on with the tables that are not wanted: there is nothing to tell of them.
+		fmt.Fprintf(s.out, ": beat\nid: %s\n\n", s.id(s.at))
 	}
 	return s.stopped()
 }
