@@ -145,7 +145,7 @@ func (c crew) wantHarmless(t *testing.T) {
 // run writes until it is stopped; what is under way then comes to its end.
 func (w *scribe) run(ctx context.Context, conn *pgx.Conn) {
 	defer close(w.done)
-	tick := time.NewTicker(4 * time.Millisecond)
+	tick := time.NewTicker(12 * time.Millisecond)
 	defer tick.Stop()
 	for {
 		select {

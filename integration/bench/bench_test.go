@@ -17,7 +17,7 @@ import (
 
 // tiny runs everything once.
 var tiny = scale{
-	rounds: 1, span: 100 * time.Millisecond, rows: 5000, looks: 1000, look: time.Millisecond, commits: 10, outbox: 5000,
+	rounds: 1, span: 100 * time.Millisecond, writers: []int{1, 16}, rows: 5000, looks: 1000, look: time.Millisecond, commits: 10, outbox: 5000,
 	missed: 5000, nodes: 2, idle: 4, quiet: 500 * time.Millisecond, fleet: 4, watched: 200 * time.Millisecond,
 }
 

@@ -45,6 +45,7 @@ type bench struct {
 type scale struct {
 	rounds  int           // how often each is measured
 	span    time.Duration // of one round of writers
+	writers []int         // how many at once
 	rows    int           // of the large tables
 	looks   int           // keys that are read in turn from memory
 	look    time.Duration // of one round of reads
@@ -61,11 +62,11 @@ type scale struct {
 // full is what docs/benchmarks.md is made of, small what --quick runs.
 var (
 	full = scale{
-		rounds: 3, span: 2 * time.Second, rows: 1_000_000, looks: 500_000, look: 150 * time.Millisecond, commits: 200, outbox: 10_000_000,
+		rounds: 3, span: 2 * time.Second, writers: []int{1, 4, 16, 64}, rows: 1_000_000, looks: 500_000, look: 150 * time.Millisecond, commits: 200, outbox: 10_000_000,
 		missed: 10_000_000, nodes: 64, idle: 100, quiet: 10 * time.Second, fleet: 200, watched: 2500 * time.Millisecond,
 	}
 	small = scale{
-		rounds: 1, span: 500 * time.Millisecond, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
+		rounds: 1, span: 500 * time.Millisecond, writers: []int{16, 64}, rows: 200_000, looks: 500_000, look: 150 * time.Millisecond, commits: 150, outbox: 200_000,
 		missed: 200_000, nodes: 8, idle: 30, quiet: 2 * time.Second, fleet: 12, watched: 800 * time.Millisecond,
 	}
 )

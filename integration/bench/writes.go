@@ -122,9 +122,9 @@ func writes(ctx context.Context, b *bench) error {
 }
 
 func (b *bench) writesWith(ctx context.Context, node *lockstep.Node, async bool) error {
-	tables, list, what := []string{"plain", "ours", "silent", "tutorial", "least"}, []int{1, 4, 16, 64}, "fsync on"
+	tables, list, what := []string{"plain", "ours", "silent", "tutorial", "least"}, b.writers, "fsync on"
 	if b.quick {
-		tables, list = []string{"plain", "ours", "tutorial"}, []int{16, 64}
+		tables = []string{"plain", "ours", "tutorial"}
 	}
 	commit := "on"
 	if async {
