@@ -100,6 +100,13 @@ var reasons = []reason{
 		floor: []string{"100 connections that ask SELECT 1 as often as nodes beat: of one core of Postgres"},
 		next:  "fewer beats while a node hears others' notifications, which prove that its ear is not deaf; a fleet of that size follows a relay (lockstep relay).",
 	},
+	{
+		of: []string{"on the stream at 100 commits/s, queries at Postgres", "on the stream at 100 commits/s, processor time of Postgres"},
+		why: "A node on the stream looks at the server's clock every five minutes, and writes its row in the register every ten, each on a connection that is made for it and closed again. Two hundred do so " +
+			"about once a second, and a state is watched for a few seconds: which of them it meets is chance. On two cores the fleet itself takes most of the commits away by which the load is divided.",
+		floor: []string{"fan-out model: a look at Postgres' clock", "fan-out model: a row in the register"},
+		next:  "to write the row where the clock is looked at, and to look at nothing but the clock: what is paid for is a new process of the server, which plans a whole fetch.",
+	},
 }
 
 // unreached says of each figure that misses its target why it does.
