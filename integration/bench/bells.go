@@ -44,21 +44,18 @@ func (b *bench) bellRates(ctx context.Context) error {
 	const writers = 16
 	rate := map[string]series{}
 	var walsender series
-	for round := range b.rounds {
-		for i := range ways {
-			way := ways[(i+round)%len(ways)]
-			err := b.underBell(ctx, way.bell, way.node, func(*lockstep.Table[int, account]) error {
-				before, began := b.walsenderCPU(ctx), time.Now()
-				n, err := b.hammer(ctx, way.table, writers, false)
-				rate[way.name] = append(rate[way.name], n)
-				if way.bell == triggers.BellWAL {
-					walsender = append(walsender, (b.walsenderCPU(ctx)-before).Seconds()/time.Since(began).Seconds())
-				}
-				return err
-			})
-			if err != nil {
-				return err
+	for way := range inTurns(b.rounds, ways) {
+		err := b.underBell(ctx, way.bell, way.node, func(*lockstep.Table[int, account]) error {
+			before, began := b.walsenderCPU(ctx), time.Now()
+			n, err := b.hammer(ctx, way.table, writers, false)
+			rate[way.name] = append(rate[way.name], n)
+			if way.bell == triggers.BellWAL {
+				walsender = append(walsender, (b.walsenderCPU(ctx)-before).Seconds()/time.Since(began).Seconds())
 			}
+			return err
+		})
+		if err != nil {
+			return err
 		}
 	}
 	for _, way := range ways {

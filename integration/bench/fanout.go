@@ -73,12 +73,9 @@ func fanout(ctx context.Context, b *bench) (err error) {
 	}
 	return b.with("NATS", natsserver.Version+" with file storage, synced every 2 min", func() error {
 		found := fanned{}
-		for round := range b.rounds {
-			for i := range 2 {
-				way := []string{direct, streamed}[(i+round)%2]
-				if err := b.fanOnce(ctx, way, nats, found); err != nil {
-					return fmt.Errorf("%s: %w", way, err)
-				}
+		for way := range inTurns(b.rounds, []string{direct, streamed}) {
+			if err := b.fanOnce(ctx, way, nats, found); err != nil {
+				return fmt.Errorf("%s: %w", way, err)
 			}
 		}
 		b.sayFanned(found)

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"iter"
 	"maps"
 	"math"
 	"slices"
@@ -160,20 +161,17 @@ func grouped(n int64) string {
 	return s
 }
 
-// inTurns measures each of some things in every round, which begins with another one each time.
-func (b *bench) inTurns(things []string, measure func(thing string) (float64, error)) (map[string]series, error) {
-	found := map[string]series{}
-	for round := range b.rounds {
-		for i := range things {
-			thing := things[(i+round)%len(things)]
-			n, err := measure(thing)
-			if err != nil {
-				return nil, err
+// inTurns yields each of some things in every round, which begins with another one each time.
+func inTurns[T any](rounds int, things []T) iter.Seq[T] {
+	return func(yield func(T) bool) {
+		for round := range rounds {
+			for i := range things {
+				if !yield(things[(i+round)%len(things)]) {
+					return
+				}
 			}
-			found[thing] = append(found[thing], n)
 		}
 	}
-	return found, nil
 }
 
 // ratio reports what two things cost beside each other; compared is a sentence.

@@ -56,19 +56,16 @@ func (b *bench) steady(ctx context.Context) error {
 		list = append(list, way{askedWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.asked})
 	}
 	took := map[string]map[float64]series{}
-	for round := range b.rounds {
-		for i := range list {
-			w := list[(i+round)%len(list)]
-			d, err := b.timeWay(ctx, w)
-			if err != nil {
-				return fmt.Errorf("%s: %w", w.name, err)
-			}
-			if took[w.name] == nil {
-				took[w.name] = map[float64]series{}
-			}
-			for _, q := range []float64{0.5, 0.99} {
-				took[w.name][q] = append(took[w.name][q], ms(quantile(d, q)))
-			}
+	for w := range inTurns(b.rounds, list) {
+		d, err := b.timeWay(ctx, w)
+		if err != nil {
+			return fmt.Errorf("%s: %w", w.name, err)
+		}
+		if took[w.name] == nil {
+			took[w.name] = map[float64]series{}
+		}
+		for _, q := range []float64{0.5, 0.99} {
+			took[w.name][q] = append(took[w.name][q], ms(quantile(d, q)))
 		}
 	}
 	bare, ours := took["bare NOTIFY"], took["lockstep"]

@@ -60,18 +60,15 @@ func reads(ctx context.Context, b *bench) (err error) {
 	for _, rows := range sizes {
 		took := map[string]map[condition]series{}
 		accounts := testAccounts(rows)
-		for round := range b.rounds {
-			for i := range peers {
-				p := peers[(i+round)%len(peers)]
-				if b.quick && !slices.Contains([]string{"Get", "xsync.Map", "go-memdb", "Redis"}, p.name) {
-					continue
-				}
-				if took[p.name] == nil {
-					took[p.name] = map[condition]series{}
-				}
-				if err := b.readPeer(ctx, p, accounts, list, took[p.name]); err != nil {
-					return fmt.Errorf("%s: %w", p.name, err)
-				}
+		for p := range inTurns(b.rounds, peers) {
+			if b.quick && !slices.Contains([]string{"Get", "xsync.Map", "go-memdb", "Redis"}, p.name) {
+				continue
+			}
+			if took[p.name] == nil {
+				took[p.name] = map[condition]series{}
+			}
+			if err := b.readPeer(ctx, p, accounts, list, took[p.name]); err != nil {
+				return fmt.Errorf("%s: %w", p.name, err)
 			}
 		}
 		if rows == b.rows {

@@ -24,12 +24,13 @@ func statements(ctx context.Context, b *bench) error {
 		if sizes[rows] == 0 {
 			continue
 		}
-		took, err := b.inTurns(tables, func(table string) (float64, error) {
+		took := map[string]series{}
+		for table := range inTurns(b.rounds, tables) {
 			d, err := b.bulk(ctx, table, rows, sizes[rows])
-			return ms(d), err
-		})
-		if err != nil {
-			return err
+			if err != nil {
+				return err
+			}
+			took[table] = append(took[table], ms(d))
 		}
 		b.sayStatements(rows, took, rows == most)
 	}
@@ -64,21 +65,18 @@ var (
 )
 
 func (b *bench) loops(ctx context.Context, l loop, rows int, tables []string) error {
-	took, err := b.inTurns(tables, func(table string) (float64, error) {
+	took := map[string]series{}
+	for table := range inTurns(b.rounds, tables) {
 		began := time.Now()
 		if err := b.exec(ctx, fmt.Sprintf("do $$ begin for i in 1..%d loop %s; end loop; end $$", rows, fmt.Sprintf(l.sql, table))); err != nil {
-			return 0, err
+			return err
 		}
-		took := ms(time.Since(began))
+		took[table] = append(took[table], ms(time.Since(began)))
 		for _, sql := range l.after {
 			if err := b.exec(ctx, fmt.Sprintf(sql, table)); err != nil {
-				return 0, err
+				return err
 			}
 		}
-		return took, nil
-	})
-	if err != nil {
-		return err
 	}
 	name := grouped(int64(rows)) + " " + l.what + " by one plpgsql loop"
 	b.ratio(name+": triggers / no trigger", "the time of a DO block that writes row by row: our triggers, and none", took["bulk_ours"].over(took["bulk_plain"]), l.target)

@@ -135,9 +135,13 @@ func (b *bench) writesWith(ctx context.Context, node *lockstep.Node, async bool)
 	}
 	return b.with("synchronous_commit", commit, func() error {
 		for _, writers := range list {
-			rate, err := b.inTurns(tables, func(table string) (float64, error) { return b.hammer(ctx, table, writers, async) })
-			if err != nil {
-				return err
+			rate := map[string]series{}
+			for table := range inTurns(b.rounds, tables) {
+				n, err := b.hammer(ctx, table, writers, async)
+				if err != nil {
+					return err
+				}
+				rate[table] = append(rate[table], n)
 			}
 			b.sayRates(writers, what, async, rate)
 			if err := node.Barrier(ctx); err != nil {
