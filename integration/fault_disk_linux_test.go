@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -43,26 +42,12 @@ func newDisk(t *testing.T, size string) *disk {
 // fill leaves so much room, and returns what gives all of it back.
 func (d *disk) fill(room int64) (free func()) {
 	d.t.Helper()
-	path := filepath.Join(d.dir, "ballast")
-	f, err := os.Create(path)
-	if err != nil {
-		d.t.Fatal(err)
-	}
-	for block := make([]byte, 64<<10); err == nil; {
-		_, err = f.Write(block)
-	}
-	if !errors.Is(err, syscall.ENOSPC) {
-		d.t.Fatal(err)
-	}
-	size, err := f.Seek(0, io.SeekCurrent)
-	if err == nil {
-		err = errors.Join(f.Truncate(size-room), f.Close())
-	}
+	resize, err := tmpfs.Fill(d.dir, room)
 	if err != nil {
 		d.t.Fatal(err)
 	}
 	return func() {
-		if err := os.Remove(path); err != nil {
+		if err := resize(); err != nil {
 			d.t.Fatal(err)
 		}
 	}

@@ -14,5 +14,4 @@ func newDisk() (*disk, error) {
 	return nil, errors.New("not made on this system")
 }
 
-func (d *disk) fill() error { return nil }
-func (d *disk) free() error { return nil }
+func (d *disk) fill() (free func() error, err error) { return nil, errNotRun }

@@ -92,7 +92,8 @@ func diskFull(ctx context.Context, w *world) error {
 		return errNotRun
 	}
 	end := func() error {
-		if err := w.disk.fill(); err != nil {
+		free, err := w.disk.fill()
+		if err != nil {
 			return err
 		}
 		// Until a write has failed, or the server has ended by it: what fails is written by hand.
@@ -105,8 +106,7 @@ func diskFull(ctx context.Context, w *world) error {
 			}
 		}
 		pause.For(ctx, w.between(0, 500*time.Millisecond))
-		err := w.disk.free()
-		return errors.Join(err, w.server.Kill())
+		return errors.Join(free(), w.server.Kill())
 	}
 	return w.crash(ctx, end, 0)
 }

@@ -29,6 +29,27 @@ func Mount(size string) (dir string, unmount func() error, err error) {
 	}, nil
 }
 
+// Fill leaves so many bytes of room in a file system of Mount's, by making it smaller, which takes no memory; free
+// gives it its size again. What is written meanwhile makes it try again.
+func Fill(dir string, room int64) (free func() error, err error) {
+	var st unix.Statfs_t
+	for err = unix.EINVAL; errors.Is(err, unix.EINVAL); { // it holds more by now than it was to be left
+		if err := unix.Statfs(dir, &st); err != nil {
+			return nil, fmt.Errorf("statfs %s: %w", dir, err)
+		}
+		err = resize(dir, int64(st.Blocks-st.Bfree)*st.Bsize+room)
+	}
+	size := int64(st.Blocks) * st.Bsize
+	return func() error { return resize(dir, size) }, err
+}
+
+func resize(dir string, size int64) error {
+	if err := unix.Mount("tmpfs", dir, "tmpfs", unix.MS_REMOUNT, fmt.Sprintf("size=%d", size)); err != nil {
+		return fmt.Errorf("remount %s: %w", dir, err)
+	}
+	return nil
+}
+
 func sweep() {
 	found, _ := filepath.Glob("/tmp/lockstep-disk-*") // the pattern is good
 	for _, dir := range found {
