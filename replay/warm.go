@@ -70,11 +70,7 @@ func (l *loop) findCheckpoint() {
 func (l *loop) refuse(r *refusal) {
 	why := r.why()
 	l.refused = &r.CheckpointError
-	said := "replay: the checkpoint is not used, all tables are loaded"
-	if l.cfg.WarmOnly {
-		said = "replay: the checkpoint is not used"
-	}
-	l.log.Warn(said, "reason", why)
+	l.log.Warn("replay: the checkpoint is not used", "reason", why) // what is done instead is said where it is done
 	l.thawed()
 	l.forget()
 	l.cold = "the checkpoint is not used: " + why

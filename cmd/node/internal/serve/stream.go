@@ -75,7 +75,6 @@ type stream struct {
 	at     uint64 // everything up to this revision has been given
 	resets int    // in a row
 	beat   *time.Ticker
-	wrote  bool // since it last waited
 }
 
 // answer streams until the client, the node or the patience ends.
@@ -180,7 +179,6 @@ func (s *stream) wants(table int) bool { return s.all || s.want[table] }
 
 // event writes one, with its id if it has one.
 func (s *stream) event(lines []byte, id string) error {
-	s.wrote = true
 	_, err := s.out.Write(lines)
 	if err == nil && id != "" {
 		_, err = s.out.WriteString("id: " + id + "\n")
@@ -224,14 +222,13 @@ data: {"position":"`+position+`"}
 
 // wait sends what there is and returns when there is more, or nothing to be had any more.
 func (s *stream) wait(news <-chan struct{}) error {
+	if s.out.Buffered() > 0 { // what was written ends in it: the silence begins now
+		s.beat.Reset(s.h.Heartbeat)
+	}
 	if err := s.flush(); err != nil {
 		return err
 	}
 	s.resets = 0
-	if s.wrote { // the silence begins now
-		s.beat.Reset(s.h.Heartbeat)
-		s.wrote = false
-	}
 	select {
 	case <-news:
 	case <-s.ctx.Done():
