@@ -62,7 +62,7 @@ func startChild(ctx context.Context, name string, env []string, heed func(*child
 		return c, nil
 	case <-c.done:
 		c.stop()
-		return nil, fmt.Errorf("%s ended before it was ready", name)
+		return nil, fmt.Errorf("%s ended before it was ready: %w", name, &exec.ExitError{ProcessState: c.cmd.ProcessState})
 	case <-ctx.Done():
 		c.stop()
 		return nil, fmt.Errorf("start %s: %w", name, ctx.Err())

@@ -84,6 +84,9 @@ func Run(ctx context.Context, o Options) (err error) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // and not what somebody says who was broken off
 		}
+		if struck(err) {
+			return context.Canceled // the signal has reached the child before us
+		}
 		return err
 	}
 	for round := 0; ; round++ {
