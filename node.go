@@ -26,6 +26,7 @@ type Node struct {
 	writer bridge.Writer // writes without Postgres; nil with it
 	store  *cache.Store
 	engine *replay.Engine
+	source replay.Source
 	tables []AnyTable
 	closed atomic.Bool
 	types  *pgtype.Map // what the pool's connections know, for the audit, which copies it
@@ -41,7 +42,7 @@ type Node struct {
 // given to Start again; a table that another node keeps is a mistake.
 //
 // The node opens at most two connections of its own, three with Config.Audit, as the pool would open
-// them; writes, and a short one for the register of nodes every few seconds (ten minutes with a Source), go through the pool.
+// them; writes, and a short one for the register of nodes every few seconds (with a Source whoever feeds it writes that), go through the pool.
 func Start(ctx context.Context, pool *pgxpool.Pool, cfg Config, tables ...AnyTable) (*Node, error) {
 	n := &Node{cfg: cfg.withDefaults(), pool: pool, tables: tables}
 	good, mistakes := n.claim()
@@ -145,6 +146,7 @@ func (n *Node) start(ctx context.Context, src replay.Source, types *pgtype.Map) 
 	if n.cfg.Checkpoint != "" && n.writer == nil { // locksteptest's rows have no columns
 		rc.Checkpoints, rc.CheckpointEvery = checkpoints{checkpoint.New(n.cfg.Checkpoint, n.cfg.Name)}, n.cfg.CheckpointEvery
 	}
+	n.source = src
 	if n.engine, err = replay.New(store, src, bindings, rc); err != nil {
 		return fmt.Errorf("lockstep: %w", err)
 	}

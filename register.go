@@ -3,19 +3,14 @@ package lockstep
 import (
 	"cmp"
 	"context"
-	"errors"
-	"fmt"
 	"math/rand/v2"
 	"os"
-	"strings"
 	"sync"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-
 	"github.com/pglockstep/lockstep/internal/pause"
 	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/replay"
 )
 
 // attend runs what a node does for the cluster until it is closed: its row in
@@ -65,34 +60,22 @@ func (n *Node) writeRegister(ctx context.Context, state string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
-	var at time.Time
 	since, s := n.engine.Attesting(), n.engine.Status()
-	names := []string{"name", "position", "state", "host", "version", "stale_seconds", "bell"}
-	values := []any{n.cfg.Name, s.Position.String(), cmp.Or(state, s.State.String()), host, outbox.NodeVersion, s.Staleness.Seconds(), s.Bell}
-	err = n.pool.QueryRow(ctx, registerSQL(n.cfg.Schema, names), values...).Scan(&at)
-	var pgErr *pgconn.PgError
-	if errors.As(err, &pgErr) && pgErr.Code == "42703" { // a schema of version 1
-		err = n.pool.QueryRow(ctx, registerSQL(n.cfg.Schema, names[:5]), values[:5]...).Scan(&at)
+	row := outbox.NodeRow{
+		Name: n.cfg.Name, Position: s.Position.String(), State: cmp.Or(state, s.State.String()), Host: host, Version: outbox.NodeVersion,
+		Stale: s.Staleness.Seconds(), Bell: s.Bell,
 	}
-	if errors.As(err, &pgErr) && pgErr.Code == "42501" {
-		return fmt.Errorf("the role lacks INSERT and UPDATE on it: %w", err)
+	if r, ok := n.source.(replay.Registrar); ok && state == "" { // who closes cannot wait for others
+		if at, err := r.Enroll(ctx, row); err == nil {
+			n.engine.Attest(since, at, true)
+			return nil
+		}
 	}
+	at, err := outbox.Enroll(ctx, n.pool, n.cfg.Schema, row)
 	if err == nil {
-		n.engine.Attest(since, at)
+		n.engine.Attest(since, at, false)
 	}
 	return err //nolint:wrapcheck // logged with its place
-}
-
-// registerSQL writes these columns of the node's row, the first of which is its key.
-func registerSQL(schema string, columns []string) string {
-	params, sets := make([]string, len(columns)), make([]string, len(columns))
-	for i, c := range columns {
-		params[i], sets[i] = "$"+itoa(i+1), c+" = excluded."+c
-	}
-	return "insert into " + pgx.Identifier{schema, "nodes"}.Sanitize() + " (beat, " + strings.Join(columns, ", ") + ")" +
-		" values (clock_timestamp(), " + strings.Join(params, ", ") + ")" +
-		" on conflict (name) do update set beat = excluded.beat, " + strings.Join(sets[1:], ", ") +
-		" returning beat"
 }
 
 // sayClosed leaves a last word, if it can be had quickly.

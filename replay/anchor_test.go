@@ -239,7 +239,7 @@ func TestALoadThatHasSeenMoreThanItsAnchorIsProvedByTheNextEvent(t *testing.T) {
 // the server has one that was written after the load.
 func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
-		told := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat()) }
+		told := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat(), false) }
 		attest := func() { told(); time.Sleep(time.Second) } // until a fetch has shown that the server lives
 		attest()                                             // nobody needs it
 		r.set(func(db *fakeDB) { db.older = true })
@@ -262,7 +262,7 @@ func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 		r.reconnects(4)
 		began := r.eng.Attesting()
 		r.reconnects(5)
-		r.eng.Attest(began, r.db.beat())
+		r.eng.Attest(began, r.db.beat(), false)
 		r.reconnects(6) // a row begun before the load proves nothing
 		attest()
 		r.reconnects(6)
@@ -280,6 +280,43 @@ func TestALoadOnAQuietServerIsProvedByTheNodesOwnRow(t *testing.T) {
 		r.heal()
 		if st := r.eng.Status(); st.Resyncs != 9 {
 			t.Errorf("%d resyncs, want 9: %+v", st.Resyncs, st.Loads)
+		}
+	})
+}
+
+// A row that was written in the life of the server that the session follows needs no question to the server, only a
+// session whose anchor was found.
+func TestARowOfTheSessionsOwnLifeIsAProofWithoutAQuestion(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		told := func() { r.eng.Attest(r.eng.Attesting(), r.db.beat(), true) }
+		r.set(func(db *fakeDB) { db.older = true })
+		r.write(emp, 1, "kept")
+		r.settle()
+		r.db.crash(0)
+		r.reconnects(1) // what this load has seen is more than can be asked for
+		r.set(func(db *fakeDB) { db.relayed, db.requests = true, nil })
+		told()
+		time.Sleep(time.Second)
+		synctest.Wait()
+		r.set(func(db *fakeDB) {
+			if len(db.requests) == 0 {
+				t.Error("nothing was fetched")
+			}
+			for _, req := range db.requests {
+				if req.Now {
+					t.Error("the server is asked for a row that was written in the session's own life")
+				}
+			}
+		})
+		place := r.wal()
+		r.reconnects(1)
+		r.cutOff()
+		r.db.crash(place - 1) // takes the row
+		told()                // written after the crash, in the life that the next session follows, whose anchor is not found yet
+		r.cameBack()
+		r.heal()
+		if st := r.eng.Status(); st.Resyncs != 2 {
+			t.Errorf("%d resyncs, want 2: %+v", st.Resyncs, st.Loads)
 		}
 	})
 }

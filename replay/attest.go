@@ -31,6 +31,7 @@ type attested struct {
 type told struct {
 	at    time.Time
 	after uint64 // the ordinal of the earliest fetch that shows that the session lives
+	same  bool   // written in the life of the server that the session follows: any fetch shows that its anchor was found
 }
 
 // Attesting begins an Attest: what it returns goes there, with a row that is
@@ -45,12 +46,13 @@ func (e *Engine) Attesting() uint64 {
 // Attest tells the engine of a row of its node's own, which carries the time
 // at, and was written and committed since Attesting returned since. Session.Beat
 // must bring the time of the row as it is when a session begins. The row counts once a
-// fetch has completed that began after the call, in the session that there was then.
+// fetch has completed that began after the call, in the session that there was then. It must ask the server,
+// unless the row is known to have been written in the life of the server that the session follows (same; see Registrar).
 //
 // It matters where nothing was applied since a load that has seen more
 // transactions than the server can be asked for: on a quiet database a new
 // session would have to load everything again.
-func (e *Engine) Attest(since uint64, at time.Time) {
+func (e *Engine) Attest(since uint64, at time.Time, same bool) {
 	e.mu.Lock()
 	after := e.begun + 1
 	e.mu.Unlock()
@@ -63,21 +65,24 @@ func (e *Engine) Attest(since uint64, at time.Time) {
 	if len(a.told) == maxTold {
 		a.told = slices.Delete(a.told, 0, 1)
 	}
-	a.told = append(a.told, told{at, after})
+	a.told = append(a.told, told{at, after, same})
 }
 
 // outlived makes proofs of the rows that were told of before a fetch of that ordinal
-// began, which has asked the server and is complete.
-func (a *attested) outlived(ordinal uint64) {
+// began, which is complete, and may have asked the server.
+func (a *attested) outlived(ordinal uint64, asked bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	for len(a.told) > 0 && a.told[0].after <= ordinal {
+	a.told = slices.DeleteFunc(a.told, func(t told) bool {
+		if t.after > ordinal || !t.same && !asked {
+			return false
+		}
 		if len(a.times) == maxAttested {
 			a.times = slices.Delete(a.times, 0, 1)
 		}
-		a.times = append(a.times, a.told[0].at)
-		a.told = a.told[1:]
-	}
+		a.times = append(a.times, t.at)
+		return true
+	})
 }
 
 // ended forgets the rows that no fetch of the session has outlived.
@@ -91,7 +96,7 @@ func (a *attested) ended() {
 func (a *attested) waits() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return len(a.told) > 0
+	return slices.ContainsFunc(a.told, func(t told) bool { return !t.same })
 }
 
 // settle looks at the anchor after a cut: one of which not everything can be

@@ -38,8 +38,8 @@ func (l *loop) publish(c *cut, sess Session) {
 	if published && l.cfg.OnCut != nil {
 		l.cfg.OnCut(info)
 	}
+	l.e.attested.outlived(c.p.ordinal, !c.h.Relayed)
 	if !c.h.Relayed { // else its snapshot may be older than whoever waits
-		l.e.attested.outlived(c.p.ordinal)
 		l.e.mu.Lock()
 		l.e.release(c.p.ordinal)
 		l.e.mu.Unlock()

@@ -19,6 +19,14 @@ type Source interface {
 	Open(ctx context.Context) (Session, error)
 }
 
+// Registrar is a Source that has a way of its own to the register of nodes.
+type Registrar interface {
+	// Enroll writes the node's row, as outbox.Enroll does, in the life of the server that the session at the time of the
+	// call follows. An error says that it may not have been written: whoever wants it written does that directly. It may
+	// be called by any goroutine, between and beside sessions.
+	Enroll(ctx context.Context, row outbox.NodeRow) (beat time.Time, err error)
+}
+
 // Direct is the outbox itself as a Source.
 func Direct(src *outbox.Source) Source { return direct{src} }
 

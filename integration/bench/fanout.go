@@ -6,14 +6,9 @@ import (
 	"fmt"
 	"os"
 	"slices"
-	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pglockstep/lockstep/internal/natsserver"
-	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -124,7 +119,7 @@ func (b *bench) fanOnce(ctx context.Context, way string, nats *helper, found fan
 		}
 	}
 	for _, n := range b.counts() {
-		if err := f.grow(ctx, n); err != nil {
+		if err := f.grow(ctx, b, n); err != nil {
 			return err
 		}
 		for _, rate := range rates {
@@ -212,99 +207,39 @@ func (b *bench) sayBurden(a at, most string, found fanned) {
 	fmt.Fprintf(b.print, "  %s, %s%s\n", most, a.String(), line)
 }
 
-// upkeep is what a node on the stream asks Postgres for beside the relay: its row in the
-// register, and a look at the server's clock, each on a connection of its own, since its pool keeps none for so long.
-type upkeep struct{ register, compare price }
-
 // price is what one of something costs Postgres.
 type price struct{ cpu, asks, bytes float64 }
 
-// Seconds between two of them; see lockstep.Config.Register and package stream.
-const registerEvery, compareEvery = 600.0, 300.0
+// registerEvery is the seconds between two rows of a node on the stream; see lockstep.Config.Register.
+const registerEvery = 600.0
 
-func (u upkeep) perSecond() price {
-	return price{
-		cpu:   u.register.cpu/registerEvery + u.compare.cpu/compareEvery,
-		asks:  u.register.asks/registerEvery + u.compare.asks/compareEvery,
-		bytes: u.register.bytes/registerEvery + u.compare.bytes/compareEvery,
-	}
-}
-
-// priced measures what fn costs Postgres, which says how many of something it did and asks by way of w.
-func (b *bench) priced(w *wire, fn func() (int, error)) (price, error) {
-	cpu, asks, bytes := b.serverCPU(), w.asks.Load(), w.received.Load()
-	n, err := fn()
-	each := float64(max(1, n))
-	return price{(b.serverCPU() - cpu).Seconds() / each, float64(w.asks.Load()-asks) / each, float64(w.received.Load()-bytes) / each}, err
-}
-
-// upkeepCosts measures the constants, one after the other: the server's processor time is everybody's.
-func (b *bench) upkeepCosts(ctx context.Context, nats *helper) (u upkeep, err error) {
-	if u.register, err = b.registerCost(ctx, nats); err == nil {
-		u.compare, err = b.compareCost(ctx)
-	}
-	return u, err
-}
-
-// registerCost is that of a node's row, of nodes that write theirs far more often than they do.
+// registerCost is that of a node's row, which the relay writes, of nodes that have it written far more often than they do.
+// What the relay asks for besides is in it.
 func (b *bench) registerCost(ctx context.Context, nats *helper) (p price, err error) {
-	const every = 200 * time.Millisecond
-	var used atomic.Int64
-	f, err := b.newFleet(ctx, nats, every, func(cfg *pgxpool.Config) {
-		cfg.AfterRelease = func(*pgx.Conn) bool { used.Add(1); return false }
-	})
+	f, err := b.newFleet(ctx, nats, 200*time.Millisecond)
 	if err != nil {
 		return p, err
 	}
 	defer func() { err = errors.Join(err, f.close(ctx)) }()
-	if err := f.grow(ctx, b.few()); err != nil {
+	if err := f.grow(ctx, b, b.few()); err != nil {
 		return p, err
 	}
-	return b.priced(&f.wire, func() (int, error) {
-		before := used.Load()
-		err := wait(ctx, b.quiet/5)
-		return int(used.Load() - before), err
-	})
-}
-
-// compareCost is a session's, which a fetch is made on.
-func (b *bench) compareCost(ctx context.Context) (p price, err error) {
-	var w wire
-	pool, err := w.pool(ctx, b.server.DSN("postgres"))
+	before, _, err := f.asked()
 	if err != nil {
 		return p, err
 	}
-	defer pool.Close()
-	src, err := outbox.NewSource(outbox.Config{Schema: "lockstep", Pool: pool, Tables: []outbox.TableSpec{{Name: "public." + fannedTable}}})
-	if err != nil {
+	cpu := b.serverCPU()
+	if err := wait(ctx, b.quiet/2); err != nil {
 		return p, err
 	}
-	var sink ignored
-	fetch := func(req outbox.Request) error {
-		s, err := src.OpenSilent(ctx)
-		if err != nil {
-			return err
-		}
-		defer s.Close()
-		return s.Fetch(ctx, req, &sink)
-	}
-	if err := fetch(outbox.Request{Reload: []int{0}}); err != nil {
-		return p, err
-	}
-	pos := outbox.Position{}.Tight(sink.h.Snapshot, sink.h.HighestXid)
-	return b.priced(&w, func() (int, error) {
-		for range b.commits {
-			if err := fetch(outbox.Request{From: pos}); err != nil {
-				return 0, err
-			}
-		}
-		return b.commits, nil
-	})
+	after, _, err := f.asked()
+	each := float64(max(1, after.Rows-before.Rows))
+	return price{(b.serverCPU() - cpu).Seconds() / each, float64(after.Asks-before.Asks) / each, float64(after.Bytes-before.Bytes) / each}, err
 }
 
 // fleetModel reckons what far more nodes cost Postgres than the machine can run.
 func (b *bench) fleetModel(ctx context.Context, nats *helper, found fanned) error {
-	u, err := b.upkeepCosts(ctx, nats)
+	row, err := b.registerCost(ctx, nats)
 	if err != nil {
 		return err
 	}
@@ -318,21 +253,19 @@ func (b *bench) fleetModel(ctx context.Context, nats *helper, found fanned) erro
 	if err != nil {
 		return err
 	}
-	keep := u.perSecond()
 	of := fmt.Sprintf("with %d nodes at 100 commits/s", few)
 	b.value("fan-out model: a direct node's fetch", "µs of Postgres", "processor time "+of+", less the writer's and the events', by the fetches", series{c.fetchCPU * 1e6}, nil)
 	b.value("fan-out model: a direct node's fetches for a commit", "fetches", of+"; bounded at 250 a second", series{c.perCommit}, nil)
 	b.value("fan-out model: an event sent to a direct node", "µs of Postgres", "processor time of fetches of 10,000 events, by the events", series{c.eventCPU * 1e6}, nil)
-	b.value("fan-out model: a row in the register", "µs of Postgres", "every ten minutes of a node on the stream, on a connection that is made for it", series{u.register.cpu * 1e6}, nil)
-	b.value("fan-out model: a look at Postgres' clock", "µs of Postgres", "every 5 min of a node on the stream: a fetch, on a session that is made for it", series{u.compare.cpu * 1e6}, nil)
+	b.value("fan-out model: a row in the register", "µs of Postgres", "every ten minutes of a node on the stream; the relay writes it, with those of others", series{row.cpu * 1e6}, nil)
 	for _, rate := range []int{slowRate, fastRate} {
-		b.sayFleetModel(c, keep, rate, found)
+		b.sayFleetModel(c, row, rate, found)
 	}
 	return nil
 }
 
 // sayFleetModel says what nodes cost at a rate, either way. The writers are left out.
-func (b *bench) sayFleetModel(c costs, keep price, rate int, found fanned) {
+func (b *bench) sayFleetModel(c costs, row price, rate int, found fanned) {
 	r := float64(rate)
 	relay := at{streamed, b.few(), rate}
 	writers := found.series(at{direct, 0, rate}, cores).median()
@@ -342,7 +275,8 @@ func (b *bench) sayFleetModel(c costs, keep price, rate int, found fanned) {
 			return price{c.cores(n, r), n * c.fetches(r), c.bytes(n, r)}
 		},
 		streamed: func(n float64) price {
-			return price{relayed.cpu + n*keep.cpu, relayed.asks + n*keep.asks, relayed.bytes + n*keep.bytes}
+			rows := n / registerEvery
+			return price{relayed.cpu + rows*row.cpu, relayed.asks + rows*row.asks, relayed.bytes + rows*row.bytes}
 		},
 	}
 	for _, way := range []string{direct, streamed} {
@@ -354,7 +288,7 @@ func (b *bench) sayFleetModel(c costs, keep price, rate int, found fanned) {
 		}
 		p := of[way](modelNodes)
 		name := "fan-out model, 10,000 nodes, " + a.String() + ": "
-		compared := map[string]string{direct: "nodes times (fetches and events), by the constants above", streamed: fmt.Sprintf("what the relay costs (measured with %d nodes), and nodes times the register and the clock", b.few())}[way]
+		compared := map[string]string{direct: "nodes times (fetches and events), by the constants above", streamed: fmt.Sprintf("what the relay costs (measured with %d nodes), and a row in the register of each node", b.few())}[way]
 		b.value(name+"queries at Postgres", "queries/s", compared, series{p.asks}, nil)
 		b.value(name+"sent by Postgres", "bytes/s", compared, series{p.bytes}, nil)
 		b.value(name+"processor time of Postgres", "cores", compared, series{p.cpu}, nil)
@@ -376,7 +310,7 @@ those that there are, the machine is used up, commits come later than they were 
 
 The model leaves out the writers, and the nodes' starts, which load the tables from Postgres either way. A direct node holds two connections, one
 on the stream none that lasts (its pool is told to keep none, as deploy.md says), and the relay two. What grows with a fleet on the stream are
-the rows in the register and the connections made for them, one in ten minutes and node (lockstep.Config.Register), and the looks at the clock. What a fleet asks Postgres for at moments of its own
+the rows in the register, one in ten minutes and node (lockstep.Config.Register), which the relay writes; what the server's clock says a node asks the relay. What a fleet asks Postgres for at moments of its own
 (Barrier, WaitFor, a write of a node's) comes on top, of either.
 `
 }

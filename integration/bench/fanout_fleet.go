@@ -38,7 +38,7 @@ func (b *bench) newFleet(ctx context.Context, nats *helper, register time.Durati
 	if nats == nil {
 		return f, nil
 	}
-	c.config.Source = stream.Source{URL: nats.said}
+	c.config.Source = stream.Source{URL: nats.said, Idle: time.Second} // so soon nothing is left of the load
 	if f.relay, err = startHelper(ctx, "relay", nats.said, b.server.DSN("postgres")); err != nil {
 		return nil, errors.Join(err, c.close(ctx))
 	}
@@ -46,7 +46,7 @@ func (b *bench) newFleet(ctx context.Context, nats *helper, register time.Durati
 }
 
 // grow starts nodes until there are n, and waits until all follow what they are to follow.
-func (f *fleet) grow(ctx context.Context, n int) error {
+func (f *fleet) grow(ctx context.Context, b *bench, n int) error {
 	if err := f.crowd.grow(ctx, n, "public."+fannedTable); err != nil {
 		return err
 	}
@@ -62,7 +62,28 @@ func (f *fleet) grow(ctx context.Context, n int) error {
 			}
 		}
 	}
-	return nil
+	return f.alone(ctx, b)
+}
+
+// alone waits until the connections by which nodes have loaded are closed: only the relay asks Postgres from then on.
+func (f *fleet) alone(ctx context.Context, b *bench) error {
+	conn, err := b.pool.Acquire(ctx)
+	if err != nil {
+		return err
+	}
+	defer conn.Release()
+	for {
+		var n int
+		if err := conn.QueryRow(ctx, "select count(*)::int from pg_stat_activity where application_name = 'lockstep fetch'").Scan(&n); err != nil {
+			return err
+		}
+		if n <= 1 {
+			return nil
+		}
+		if err := wait(ctx, 100*time.Millisecond); err != nil {
+			return fmt.Errorf("%d nodes keep a connection to Postgres: %w", n-1, err)
+		}
+	}
 }
 
 func (f *fleet) close(ctx context.Context) error {
@@ -75,12 +96,12 @@ func (f *fleet) close(ctx context.Context) error {
 
 // asked is what nodes and relay have asked Postgres for, and of that the nodes.
 func (f *fleet) asked() (all, nodes traffic, err error) {
-	nodes = traffic{f.wire.asks.Load(), f.wire.received.Load()}
+	nodes = traffic{Asks: f.wire.asks.Load(), Bytes: f.wire.received.Load()}
 	if f.relay == nil {
 		return nodes, nodes, nil
 	}
 	all, err = f.relay.traffic()
-	return traffic{all.Asks + nodes.Asks, all.Bytes + nodes.Bytes}, nodes, err
+	return traffic{all.Asks + nodes.Asks, all.Bytes + nodes.Bytes, all.Rows}, nodes, err
 }
 
 // burden is what commits at some rate have cost while a fleet followed.

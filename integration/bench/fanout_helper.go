@@ -88,7 +88,7 @@ func helpRelay() error {
 	fmt.Println("leads")
 	out := json.NewEncoder(os.Stdout)
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		if err := out.Encode(traffic{w.asks.Load(), w.received.Load()}); err != nil {
+		if err := out.Encode(traffic{w.asks.Load(), w.received.Load(), relay.Counters().Rows.Load()}); err != nil {
 			return err
 		}
 	}
@@ -97,7 +97,10 @@ func helpRelay() error {
 }
 
 // traffic is what was asked of Postgres.
-type traffic struct{ Asks, Bytes int64 }
+type traffic struct {
+	Asks, Bytes int64
+	Rows        uint64 // of nodes, that a relay has written
+}
 
 // startHelper returns a helper that works.
 func startHelper(ctx context.Context, kind, nats, dsn string) (*helper, error) {

@@ -102,10 +102,10 @@ var reasons = []reason{
 	},
 	{
 		of: []string{"on the stream at 100 commits/s, queries at Postgres", "on the stream at 100 commits/s, processor time of Postgres"},
-		why: "A node on the stream looks at the server's clock every five minutes, and writes its row in the register every ten, each on a connection that is made for it and closed again. Two hundred do so " +
-			"about once a second, and a state is watched for a few seconds: which of them it meets is chance. On two cores the fleet itself takes most of the commits away by which the load is divided.",
-		floor: []string{"fan-out model: a look at Postgres' clock", "fan-out model: a row in the register"},
-		next:  "to write the row where the clock is looked at, and to look at nothing but the clock: what is paid for is a new process of the server, which plans a whole fetch.",
+		why: "Nodes on the stream ask Postgres for nothing: the relay writes their rows, and says what the server's clock says. But on two cores the fleet itself takes commits away, by which the load is divided, and the server, " +
+			"woken beside two hundred nodes, needs longer for each.",
+		floor: []string{"fan-out model: a row in the register"},
+		next:  "the fleet on another machine than the server.",
 	},
 }
 

@@ -17,6 +17,7 @@ const Version = server.VERSION
 type User struct {
 	Name, Password     string
 	Publish, Subscribe []string
+	Respond            bool // once to each message that it is sent, wherever the answer is to go
 }
 
 // Config is how the server runs.
@@ -47,9 +48,11 @@ func Start(cfg Config) (*Server, error) {
 		o.Port = server.RANDOM_PORT
 	}
 	for _, u := range cfg.Users {
-		o.Users = append(o.Users, &server.User{Username: u.Name, Password: u.Password, Permissions: &server.Permissions{
-			Publish: &server.SubjectPermission{Allow: u.Publish}, Subscribe: &server.SubjectPermission{Allow: u.Subscribe},
-		}})
+		may := &server.Permissions{Publish: &server.SubjectPermission{Allow: u.Publish}, Subscribe: &server.SubjectPermission{Allow: u.Subscribe}}
+		if u.Respond {
+			may.Response = &server.ResponsePermission{MaxMsgs: 1, Expires: time.Minute}
+		}
+		o.Users = append(o.Users, &server.User{Username: u.Name, Password: u.Password, Permissions: may})
 	}
 	s, err := server.NewServer(o)
 	if err != nil {

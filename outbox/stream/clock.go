@@ -5,10 +5,11 @@ import (
 	"time"
 )
 
+// measureEvery is how long a measured pair of clocks is relied upon, up to a quarter
+// more or less. Tests change it.
+var measureEvery = 5 * time.Minute
+
 const (
-	// measureEvery is how long a measured pair of clocks is relied upon, up to a quarter
-	// more or less.
-	measureEvery = 5 * time.Minute
 	// slow is how long an answer may take for the pair to be a good one: by up to as much snapshots
 	// seem older than they are. After a slower one it is measured again after measureSoon, then twice that, and so
 	// on: from where Postgres is far away no answer is better.
@@ -22,12 +23,13 @@ const (
 )
 
 // clock puts moments of the server's clock on our own, never later than they were:
-// a direct fetch that was sent at t0 has found the server's clock at s, so what the
+// a direct fetch, or a question to the relay, that was sent at t0 has found the server's clock at s, so what the
 // server's clock calls s+d was at t0+d at the earliest. Clocks that are set are found out where
 // that would lie in the future, and where the server's clock and the
 // relay's have not moved on alike.
 type clock struct {
 	t0, s, until time.Time     // zero: not measured
+	again        time.Time     // when the relay is asked
 	soon         time.Duration // the pause after the last answer, if that was slow
 
 	// The server's clock lay between lo and hi when the relay's own said uptime.
@@ -43,8 +45,24 @@ func (c *clock) measured(t0, s, now time.Time) {
 		k.soon = min(max(2*c.soon, measureSoon), measureEvery)
 		every = k.soon
 	}
-	k.until = now.Add(every*3/4 + rand.N(every/2)) // nodes that have measured at one instant must not do so for ever
+	lasts := every*3/4 + rand.N(every/2) // nodes that have measured at one instant must not do so for ever
+	k.until, k.again = now.Add(lasts), now.Add(lasts*3/4)
 	*c = k
+}
+
+// told takes what a relay has said: the server's clock had come to at most clock+took when the relay had the question,
+// which is after t0. What the relay's own clock said then is what the next batch is held against.
+func (c *clock) told(a *clockAnswer) {
+	c.measured(a.t0, a.clock.Add(a.took), a.now)
+	c.lo, c.hi, c.uptime, c.compared = a.clock, a.clock.Add(a.took), a.uptime, true
+}
+
+// due reports whether it is time to ask the relay.
+func (c *clock) due(now time.Time) bool { return now.After(c.again) && now.Before(c.until) }
+
+// refused notes that the relay did not say. It is asked again once or twice.
+func (c *clock) refused(now time.Time) {
+	c.again = now.Add(max(c.until.Sub(now)/2, c.until.Sub(c.t0)/8))
 }
 
 // ours is when b's snapshot was taken, at the earliest; not ok: measure again.

@@ -81,6 +81,64 @@ func TestALateAnswerIsNotTakenForAClockThatWasSet(t *testing.T) {
 	}
 }
 
+// A relay's answer stands for a look at Postgres: moments are put no later than they were, and a clock that is set after
+// the relay's last look is found out by the next batch.
+func TestAMomentIsNotPutTooLateByARelaysAnswer(t *testing.T) {
+	t0, s := time.Now(), time.Date(2001, 1, 1, 0, 0, 0, 0, time.UTC) // the server's clock at t0
+	const ms = time.Millisecond
+	for name, c := range map[string]struct {
+		took, way, set time.Duration // the relay's look, the answer's way back, and what the clock is set by
+		ok             bool
+	}{
+		"as it should be": {took: ms, way: ms, ok: true},
+		"a far relay":     {took: 200 * ms, way: 400 * ms, ok: true},
+		"set forward":     {took: ms, way: ms, set: 150 * ms},
+		"set back":        {took: ms, way: ms, set: -150 * ms},
+	} {
+		for _, ahead := range []time.Duration{0, c.took / 2, c.took} { // where in its look the server's clock was read
+			var k clock
+			asked := t0.Add(5 * ms) // when the question reached the relay, whose uptime was an hour
+			clk := s.Add(5*ms + ahead - c.took)
+			k.told(&clockAnswer{t0: t0, now: asked.Add(c.way), clock: clk, took: c.took, uptime: time.Hour})
+			began := time.Second // of the next fetch, after the question
+			read := s.Add(5*ms + began + c.set + ms/2)
+			b := &batch{clock: read.Add(-ms), took: ms, uptime: time.Hour + began}
+			at, ok := k.ours(b, t0.Add(5*ms+began+400*ms))
+			if ok != c.ok {
+				t.Errorf("%s, %v: ok %v", name, ahead, ok)
+			}
+			if was := t0.Add(5*ms + began + ms/2); ok && (at.After(was) || was.Sub(at) > c.took+10*ms) {
+				t.Errorf("%s, %v: put %v after it was", name, ahead, at.Sub(was))
+			}
+		}
+	}
+}
+
+// The relay is asked in time, again if it does not say, and seldom.
+func TestTheRelayIsAskedBeforePostgresIs(t *testing.T) {
+	for range 100 {
+		var k clock
+		now := time.Now()
+		if k.due(now) {
+			t.Fatal("a clock that was never measured is due: the first fetch measures it")
+		}
+		k.measured(now, now, now)
+		asked := 0
+		for at := now; at.Before(k.until); at = at.Add(250 * time.Millisecond) {
+			if k.due(at) {
+				asked++
+				k.refused(at)
+			}
+		}
+		if asked < 2 || asked > 4 {
+			t.Errorf("a relay that says nothing was asked %d times in %v", asked, k.until.Sub(now))
+		}
+		if k.due(k.until.Add(time.Millisecond)) {
+			t.Error("it is asked when Postgres is")
+		}
+	}
+}
+
 // Where every answer is slow, or many nodes have measured at one instant, Postgres is asked seldom, and not by all at once.
 func TestClocksAreMeasuredSeldomAndNotAtOneInstant(t *testing.T) {
 	for took, most := range map[time.Duration]int{60 * time.Millisecond: 16, slow: 16, time.Second: 24} {

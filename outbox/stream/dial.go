@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"time"
@@ -12,8 +13,19 @@ import (
 
 // connection is how a relay's and a node's connection to NATS behave. A server that has gone without a word
 // is found out within three seconds, and nothing that is written blocks for longer.
-func connection(name string) []nats.Option {
+// What goes wrong beside what is asked for, a permission that lacks above all, is logged once.
+func connection(name string, log *slog.Logger) []nats.Option {
+	last := ""
+	heed := func(_ *nats.Conn, _ *nats.Subscription, err error) { // called by one goroutine
+		level := slog.LevelWarn
+		if err.Error() == last {
+			level = slog.LevelDebug
+		}
+		last = err.Error()
+		log.Log(context.Background(), level, "NATS says that something is wrong", "error", err)
+	}
 	return []nats.Option{
+		nats.ErrorHandler(heed),
 		nats.Name(name), nats.Timeout(askWithin), nats.FlusherTimeout(askWithin), nats.PingInterval(time.Second), nats.MaxPingsOutstanding(2),
 		nats.MaxReconnects(-1), nats.ReconnectWait(250 * time.Millisecond), nats.ReconnectJitter(250*time.Millisecond, 250*time.Millisecond),
 	}

@@ -571,20 +571,15 @@ func TestWhatTheStreamCannotCarryIsReadFromPostgres(t *testing.T) {
 // Who may only consume cannot publish, and who may only publish cannot read.
 func TestSubjectPermissionsAreEnough(t *testing.T) {
 	r := newRig(t, func(c *natsserver.Config) {
-		c.Users = []natsserver.User{
-			{Name: "relay", Password: "a", Publish: []string{"lockstep.cuts", "$JS.API.STREAM.*.lockstep"}, Subscribe: []string{"_INBOX.>"}},
-			{Name: "node", Password: "b", Subscribe: []string{"_INBOX.>"}, Publish: []string{
-				"$JS.API.CONSUMER.CREATE.lockstep.>", "$JS.API.CONSUMER.MSG.NEXT.lockstep.>",
-			}},
-		}
+		c.Users = users([]string{"_INBOX.>", stream.Asks("lockstep")}, []string{stream.Asks("lockstep")})
 	})
-	r.relay(t, func(c *stream.RelayConfig) { c.Options = []nats.Option{nats.UserInfo("relay", "a")} }).leads(t)
-	f := r.node(t, func(_ *lockstep.Config, s *stream.Source) { s.Options = []nats.Option{nats.UserInfo("node", "b")} }).onStream(t)
+	relay := r.relay(t, as("relay")).leads(t)
+	f := r.node(t, registering(100*time.Millisecond), func(_ *lockstep.Config, s *stream.Source) { s.Options = login("node") }).onStream(t)
 	r.same(t, f, "over the stream")
+	until(t, "the relay writes the node's row", func() bool { return relay.Counters().Rows.Load() > 0 })
 	refused := make(chan error, 10)
 	for user, subject := range map[string]string{"node": stream.Subject("lockstep"), "relay": "$JS.API.CONSUMER.CREATE.lockstep.x"} {
-		password := map[string]string{"relay": "a", "node": "b"}[user]
-		nc, err := nats.Connect(r.nats.URL(), nats.UserInfo(user, password), nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
+		nc, err := nats.Connect(r.nats.URL(), login(user)[0], nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) { refused <- err }))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -29,8 +30,11 @@ const (
 type feed struct {
 	cfg    Source
 	rings  chan struct{}
+	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 	done   chan struct{}
+	beside sync.WaitGroup // of what asks the relay
+	conn   atomic.Pointer[nats.Conn]
 
 	// The goroutine's own:
 	nc    *nats.Conn
@@ -50,7 +54,7 @@ type feed struct {
 // newFeed begins to connect, and goes on trying until it is closed. It does not wait.
 func newFeed(cfg Source) *feed {
 	ctx, cancel := context.WithCancel(context.Background())
-	f := &feed{cfg: cfg, rings: make(chan struct{}, 1), cancel: cancel, done: make(chan struct{})}
+	f := &feed{cfg: cfg, rings: make(chan struct{}, 1), ctx: ctx, cancel: cancel, done: make(chan struct{})}
 	go f.run(ctx)
 	return f
 }
@@ -59,6 +63,7 @@ func newFeed(cfg Source) *feed {
 func (f *feed) close() {
 	f.cancel()
 	<-f.done
+	f.beside.Wait()
 }
 
 // closeNATS closes the connection and waits until its goroutines have ended.
@@ -77,12 +82,13 @@ func closeNATS(nc *nats.Conn) {
 
 // connect connects, or begins to: the library goes on trying, but not before it has tried all servers once.
 func (f *feed) connect(ctx context.Context) error {
-	nc, err := nats.Connect(f.cfg.URL, slices.Concat(connection("lockstep node"), []nats.Option{nats.RetryOnFailedConnect(true)},
+	nc, err := nats.Connect(f.cfg.URL, slices.Concat(connection("lockstep node", f.cfg.Logger), []nats.Option{nats.RetryOnFailedConnect(true)},
 		f.cfg.Options, []nats.Option{ending(ctx)})...)
 	if err != nil {
 		return fmt.Errorf("stream: connect to NATS: %w", err)
 	}
 	f.nc = nc
+	f.conn.Store(nc)
 	return nil
 }
 

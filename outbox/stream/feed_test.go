@@ -3,6 +3,7 @@ package stream
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"strconv"
 	"testing"
@@ -112,7 +113,7 @@ func TestANATSServerThatSaysNothingHoldsUpNobody(t *testing.T) {
 // A server that is there and has stopped, or whose packets are dropped, is found out long before a relay's lead is in question.
 func TestAConnectionToNATSThatIsDeadIsFoundOutWithinSeconds(t *testing.T) {
 	o := nats.GetDefaultOptions()
-	for _, set := range connection("x") {
+	for _, set := range connection("x", slog.New(slog.DiscardHandler)) {
 		if err := set(&o); err != nil {
 			t.Fatal(err)
 		}

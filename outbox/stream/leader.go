@@ -50,18 +50,26 @@ type leader struct {
 	pace      pause.Pace
 	failed    time.Duration // the pause after a batch that could not be published
 	failing   time.Time     // since when nothing got through
-	inPart    int           // batches that got through in part since the last that did as a whole
+	desk      *desk
+	inPart    int // batches that got through in part since the last that did as a whole
 }
 
 func newLeader(r *Relay, s *outbox.Session, run outbox.Run) *leader {
 	now := time.Now()
-	return &leader{r: r, s: s, run: run, start: now, fetched: now, look: time.Millisecond}
+	return &leader{r: r, s: s, run: run, start: now, fetched: now, look: time.Millisecond, desk: &desk{r: r, run: run, start: now}}
 }
 
 // follow fetches whenever there is a reason to, and publishes, until the session fails.
 func (l *leader) follow(ctx context.Context) error {
+	if err := l.desk.open(); err != nil {
+		return err
+	}
+	defer l.desk.close()
 	for {
 		if err := l.step(ctx); err != nil {
+			return err
+		}
+		if err := l.desk.enroll(ctx, l.s); err != nil {
 			return err
 		}
 		if err := l.wait(ctx); err != nil {
@@ -131,6 +139,7 @@ func (l *leader) step(ctx context.Context) error {
 	if err := l.s.Fetch(fetching, req, c); err != nil {
 		return err
 	}
+	l.desk.knows(c)
 	l.r.at("fetched")
 	news := l.account.settle(&c.header)
 	l.lookIn(c.events > 0 || news)

@@ -24,7 +24,7 @@ type publisher struct {
 
 // newPublisher connects, and sees to the stream.
 func newPublisher(ctx context.Context, cfg RelayConfig, stats *RelayCounters) (*publisher, error) {
-	nc, err := nats.Connect(cfg.URL, slices.Concat(connection("lockstep relay"), []nats.Option{
+	nc, err := nats.Connect(cfg.URL, slices.Concat(connection("lockstep relay", cfg.Logger), []nats.Option{
 		nats.ReconnectBufSize(-1), // what cannot be sent now is fetched again
 	}, cfg.Options)...)
 	if err != nil {

@@ -16,6 +16,7 @@ func (s *session) receive(ctx context.Context, now time.Time) error {
 	if s.covered.IsZero() {
 		return nil // what has come may be needed after the first fetch
 	}
+	s.compare(now)
 	messages, lost := s.feed.take()
 	if lost {
 		s.missed()
@@ -118,6 +119,25 @@ func (s *session) change(ctx context.Context) error {
 	return err
 }
 
+// compare has the clocks compared by way of the relay, in time: Postgres is asked where that fails.
+func (s *session) compare(now time.Time) {
+	select {
+	case a := <-s.line.answered:
+		s.asking = false
+		if a == nil {
+			s.clock.refused(now)
+			break
+		}
+		s.src.Counters.Told.Add(1)
+		s.clock.told(a)
+	default:
+	}
+	if !s.asking && s.clock.due(now) {
+		s.asking = true
+		s.line.askBeside()
+	}
+}
+
 // message takes one message.
 func (s *session) message(m []byte, now time.Time) {
 	p, err := open(m)
@@ -174,6 +194,7 @@ func (s *session) place(b *batch, size int, now time.Time) {
 	began, ok := s.clock.ours(b, now)
 	if b.number > s.newest { // one that comes again is no sign of a relay
 		s.newest = b.number
+		s.line.uptime.Store(int64(b.uptime))
 		if !ok || now.Sub(began) < s.src.Away { // nor is one that hangs
 			s.heardOurs(now)
 		}

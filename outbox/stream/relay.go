@@ -112,6 +112,9 @@ type RelayCounters struct {
 	Bytes    atomic.Uint64
 	Events   atomic.Uint64
 	Unsent   atomic.Uint64 // batches that could not be published
+	Answered atomic.Uint64 // questions of nodes
+	Refused  atomic.Uint64 // questions that were forged, of another run or too old
+	Rows     atomic.Uint64 // of nodes, written into the register
 	TooLarge atomic.Uint64 // batches left to Postgres: above RelayConfig.MaxCut, or twice got through in part only
 }
 

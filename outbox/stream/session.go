@@ -29,6 +29,7 @@ import (
 type session struct {
 	src      *source
 	feed     *feed
+	line     line
 	run      outbox.Run
 	identity string
 
@@ -44,6 +45,7 @@ type session struct {
 	header   outbox.Header // of the snapshot that ahead is
 	gap      bool          // something is missing between ahead and what has come
 	untimed  bool          // the clocks are to be compared
+	asking   bool          // the relay is asked what the server's clock says
 	highest  uint64        // transaction of which an event was given with the last answer
 	newest   uint64        // number of a batch that has come
 	heard    time.Time     // when our run was last heard: a batch that is new, or a part that brings one on
@@ -62,10 +64,12 @@ type session struct {
 
 func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
 	now := time.Now()
-	return &session{
-		src: src, feed: f, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, anyway: anyway(now), patience: src.patience(),
+	s := &session{
+		src: src, feed: f, line: line{feed: f, stream: src.Stream, run: run, answered: make(chan *clockAnswer, 1)}, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, anyway: anyway(now), patience: src.patience(),
 		join: joiner{max: src.MaxCut},
 	}
+	src.line.Store(&s.line)
+	return s
 }
 
 // Rings implements replay.Session.
@@ -104,6 +108,7 @@ func (s *session) Still(context.Context, int64) (bool, error) { return false, ni
 
 // Close implements replay.Session.
 func (s *session) Close() {
+	s.src.line.CompareAndSwap(&s.line, nil)
 	if !s.left {
 		s.feed.close()
 	}

@@ -53,7 +53,8 @@ type Counters struct {
 	Forged  atomic.Uint64 // messages whose MAC was wrong, or that were none
 	Foreign atomic.Uint64 // messages of runs that are not followed
 	Asked   atomic.Uint64 // fetches from Postgres
-	Clocks  atomic.Uint64 // of those, because clocks were to be compared: more where Postgres answers slowly
+	Clocks  atomic.Uint64 // of those, because clocks were to be compared and the relay did not help
+	Told    atomic.Uint64 // comparisons of clocks by way of the relay: more where answers are slow
 	Away    atomic.Uint64 // switches from the stream to Postgres
 }
 
@@ -102,8 +103,9 @@ func (s Source) Over(direct *outbox.Source, log *slog.Logger) (replay.Source, er
 type source struct {
 	Source
 	direct *outbox.Source
-	away   string  // why the next session follows Postgres; "": it tries the stream
-	handed *handed // what the next session goes on with; nil: nothing
+	line   atomic.Pointer[line] // of the session on the stream; nil: there is none
+	away   string               // why the next session follows Postgres; "": it tries the stream
+	handed *handed              // what the next session goes on with; nil: nothing
 }
 
 // handed is what a session leaves to the next: a connection to Postgres that has seen the run, and
