@@ -64,7 +64,7 @@ type Config struct {
 	// costs a hash of every row and is for tests. Default off.
 	DetectMutation bool
 	// Register is how often the node writes its name, position and state into the
-	// table of nodes; each pause is drawn, up to a quarter shorter or longer. Trimming spares
+	// table of nodes, or with a Source has whoever feeds it write them; each pause is drawn, up to a quarter shorter or longer. Trimming spares
 	// only what nodes seen within the last hour have not fetched: keep it below half an hour. Negative:
 	// never, and then trimming does not spare what this node has not fetched. Default 5 s, with a Source 10 min.
 	Register time.Duration

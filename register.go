@@ -42,7 +42,7 @@ func (n *Node) register(ctx context.Context) {
 	for {
 		err := n.writeRegister(ctx, "")
 		if err != nil && ctx.Err() == nil && !said {
-			n.cfg.Logger.Warn("cannot write the register of nodes", "error", err)
+			n.cfg.Logger.Warn("the node is not in the register", "error", err)
 		}
 		said = err != nil
 		if !pause.For(ctx, n.cfg.Register*3/4+rand.N(n.cfg.Register/2+1)) { // nodes that were started together part
@@ -75,7 +75,7 @@ func (n *Node) writeRegister(ctx context.Context, state string) error {
 	if err == nil {
 		n.engine.Attest(since, at, false)
 	}
-	return err //nolint:wrapcheck // logged with its place
+	return err //nolint:wrapcheck // logged as it is
 }
 
 // sayClosed leaves a last word, if it can be had quickly.

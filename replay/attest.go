@@ -19,9 +19,9 @@ const maxTold = 16
 // before it was written is there too.
 type attested struct {
 	mu    sync.Mutex
-	since uint64      // counts the cuts for which proofs were looked for
+	since uint64      // counts the cuts for which proofs were looked for, and the sessions
 	none  bool        // no proof is needed now
-	times []time.Time // by which the rows are known again, oldest first
+	times []time.Time // by which the rows are known again
 	// told are rows that prove something only if the session on which the cuts were
 	// read has outlived them: one that was written after a crash, on another
 	// connection, says nothing of what was there before.
@@ -29,9 +29,9 @@ type attested struct {
 }
 
 type told struct {
-	at    time.Time
-	after uint64 // the ordinal of the earliest fetch that shows that the session lives
-	same  bool   // written in the life of the server that the session follows: any fetch shows that its anchor was found
+	at       time.Time
+	after    uint64 // the ordinal of the earliest fetch that shows that the session lives
+	sameLife bool   // written in the life of the server that the session follows: any fetch shows that its anchor was found
 }
 
 // Attesting begins an Attest: what it returns goes there, with a row that is
@@ -46,13 +46,13 @@ func (e *Engine) Attesting() uint64 {
 // Attest tells the engine of a row of its node's own, which carries the time
 // at, and was written and committed since Attesting returned since. Session.Beat
 // must bring the time of the row as it is when a session begins. The row counts once a
-// fetch has completed that began after the call, in the session that there was then. It must ask the server,
-// unless the row is known to have been written in the life of the server that the session follows (same; see Registrar).
+// fetch has completed that began after the call, in the session that there was then. That fetch must have asked the server,
+// unless the row is known to have been written in the life of the server that the session follows (sameLife; see Registrar).
 //
 // It matters where nothing was applied since a load that has seen more
 // transactions than the server can be asked for: on a quiet database a new
 // session would have to load everything again.
-func (e *Engine) Attest(since uint64, at time.Time, same bool) {
+func (e *Engine) Attest(since uint64, at time.Time, sameLife bool) {
 	e.mu.Lock()
 	after := e.begun + 1
 	e.mu.Unlock()
@@ -65,7 +65,7 @@ func (e *Engine) Attest(since uint64, at time.Time, same bool) {
 	if len(a.told) == maxTold {
 		a.told = slices.Delete(a.told, 0, 1)
 	}
-	a.told = append(a.told, told{at, after, same})
+	a.told = append(a.told, told{at, after, sameLife})
 }
 
 // outlived makes proofs of the rows that were told of before a fetch of that ordinal
@@ -74,7 +74,7 @@ func (a *attested) outlived(ordinal uint64, asked bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.told = slices.DeleteFunc(a.told, func(t told) bool {
-		if t.after > ordinal || !t.same && !asked {
+		if t.after > ordinal || !t.sameLife && !asked {
 			return false
 		}
 		if len(a.times) == maxAttested {
@@ -85,18 +85,19 @@ func (a *attested) outlived(ordinal uint64, asked bool) {
 	})
 }
 
-// ended forgets the rows that no fetch of the session has outlived.
+// ended forgets the rows that no fetch of the session has outlived, and those that are still being written.
 func (a *attested) ended() {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.told = nil
+	a.since++
 }
 
 // waits reports whether a fetch is needed that asks the server.
 func (a *attested) waits() bool {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return slices.ContainsFunc(a.told, func(t told) bool { return !t.same })
+	return slices.ContainsFunc(a.told, func(t told) bool { return !t.sameLife })
 }
 
 // settle looks at the anchor after a cut: one of which not everything can be

@@ -22,8 +22,8 @@ type Source interface {
 // Registrar is a Source that has a way of its own to the register of nodes.
 type Registrar interface {
 	// Enroll writes the node's row, as outbox.Enroll does, in the life of the server that the session at the time of the
-	// call follows. An error says that it may not have been written: whoever wants it written does that directly. It may
-	// be called by any goroutine, between and beside sessions.
+	// call follows. It returns when ctx ends, at the latest. An error says that it may not have been written, or may be yet:
+	// whoever wants it written does that directly. It may be called by any goroutine, between and beside sessions.
 	Enroll(ctx context.Context, row outbox.NodeRow) (beat time.Time, err error)
 }
 

@@ -23,9 +23,9 @@ func statusCommand(o *options) *cobra.Command {
 		Short: "Every registered node and the outbox, as the database knows them",
 		Long: `status reads the register of nodes and the outbox.
 
-A node writes its row every few seconds, one on a stream every ten minutes: "behind" is what its
-position did not cover at that beat, and "staleness" how long ago it had last looked for changes
-then. A node whose last beat is older has ended, or cannot reach Postgres. What nobody has told is "?".`,
+A node writes its row every few seconds, one on a stream has the relay write it every ten minutes:
+"behind" is what its position did not cover at that beat, and "staleness" how long ago it had last looked
+for changes then. A node whose last beat is older has ended, or reaches neither. What nobody has told is "?".`,
 		Example: `  lockstep status
   lockstep status --watch
   lockstep status --json`,

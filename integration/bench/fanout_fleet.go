@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/jackc/pgx/v5/pgxpool"
-
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/outbox/stream"
 )
@@ -26,9 +24,9 @@ type fleet struct {
 	nats, relay *helper // nil: directly
 }
 
-// newFleet has no nodes yet. nats is nil for one that follows Postgres directly; change is as with newCrowd.
-func (b *bench) newFleet(ctx context.Context, nats *helper, register time.Duration, change ...func(*pgxpool.Config)) (*fleet, error) {
-	c, err := b.newCrowd(ctx, change...)
+// newFleet has no nodes yet. nats is nil for one that follows Postgres directly.
+func (b *bench) newFleet(ctx context.Context, nats *helper, register time.Duration) (*fleet, error) {
+	c, err := b.newCrowd(ctx)
 	if err != nil {
 		return nil, err
 	}

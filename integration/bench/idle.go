@@ -25,10 +25,10 @@ type crowd struct {
 	wire   wire
 }
 
-// newCrowd has no nodes yet. change is made to what its pool is made of.
-func (b *bench) newCrowd(ctx context.Context, change ...func(*pgxpool.Config)) (c *crowd, err error) {
+// newCrowd has no nodes yet.
+func (b *bench) newCrowd(ctx context.Context) (c *crowd, err error) {
 	c = &crowd{}
-	c.pool, err = c.wire.pool(ctx, b.server.DSN("postgres"), change...)
+	c.pool, err = c.wire.pool(ctx, b.server.DSN("postgres"))
 	return c, err
 }
 

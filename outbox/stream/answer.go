@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"errors"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,8 +15,8 @@ import (
 	"github.com/pglockstep/lockstep/outbox"
 )
 
-// keptFor is how long after it was asked a question may come. Tests change it.
-var keptFor = 10 * time.Second
+// keptFor is how long after it was asked a question may come, by the newest batch that its node had then. Tests change it.
+var keptFor = 3 * time.Second
 
 const (
 	// maxWaiting is how many rows may wait to be written. Nodes that are not answered write theirs themselves.
@@ -34,10 +35,12 @@ type desk struct {
 	start time.Time // of the run
 	sub   *nats.Subscription
 
-	mu     sync.Mutex
-	last   clockAnswer // t0: when it was true, by the relay's own clock
-	rows   []waitingRow
-	closed time.Time // until then no row is taken
+	mu          sync.Mutex
+	last        clockAnswer // t0: when it was true, by the relay's own clock
+	wall        time.Time   // the same, by the clock on the wall
+	rows        []waitingRow
+	pausedUntil time.Time // no row is taken until then
+	said        bool      // that rows cannot be written
 }
 
 type waitingRow struct {
@@ -55,11 +58,12 @@ func (d *desk) open() (err error) {
 // close answers nobody any more.
 func (d *desk) close() { _ = d.sub.Unsubscribe() } // or the connection has ended
 
-// knows notes what a fetch has found of the server's clock.
-func (d *desk) knows(c *collector) {
+// noteClock notes what a fetch has found of the server's clock.
+func (d *desk) noteClock(c *collector) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.last = clockAnswer{t0: c.header.Began, clock: c.clock, took: c.took, uptime: c.uptime}
+	d.wall = c.header.Began.Round(0)
 }
 
 // take takes a question. It runs on a goroutine of the connection's.
@@ -75,7 +79,7 @@ func (d *desk) take(msg *nats.Msg) {
 		d.say(msg, &q, d.clock(now))
 	case askRow:
 		w := waitingRow{q: q, msg: msg}
-		if json.Unmarshal(q.body, &w.row) != nil || !d.wait(w, now) {
+		if json.Unmarshal(q.body, &w.row) != nil || !d.queue(w, now) {
 			d.say(msg, &q, nil)
 		}
 	default:
@@ -93,24 +97,23 @@ func (d *desk) say(msg *nats.Msg, q *question, body []byte) {
 // the relay's did, or nearly.
 func (d *desk) clock(now time.Time) []byte {
 	d.mu.Lock()
-	last := d.last
+	last, wall := d.last, d.wall
 	d.mu.Unlock()
 	since := now.Sub(last.t0)
-	slept := now.Round(0).Sub(last.t0.Round(0)) - since // the machine, in which the one clock stands and the other does not
+	slept := now.Round(0).Sub(wall) - since // the machine, when the one clock stands and the other does not
 	if last.t0.IsZero() || since > clockFor || slept.Abs() > step {
 		return nil
 	}
-	may := since*drift/1_000_000 + time.Microsecond // of which clocks are cut
-	b := binary.BigEndian.AppendUint64(nil, uint64(last.clock.Add(since-may).UnixMicro()))
-	b = binary.BigEndian.AppendUint64(b, uint64(last.took+2*may))
-	return binary.BigEndian.AppendUint64(b, uint64(last.uptime+since))
+	slack := since.Abs()*drift/1_000_000 + time.Microsecond // to which times are cut
+	a := clockAnswer{clock: last.clock.Add(since - slack), took: last.took + 2*slack, uptime: last.uptime + since}
+	return a.write()
 }
 
-// wait queues a row, if rows are taken.
-func (d *desk) wait(w waitingRow, now time.Time) bool {
+// queue queues a row, if rows are taken.
+func (d *desk) queue(w waitingRow, now time.Time) bool {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if len(d.rows) == maxWaiting || now.Before(d.closed) {
+	if len(d.rows) == maxWaiting || now.Before(d.pausedUntil) {
 		return false
 	}
 	d.rows = append(d.rows, w)
@@ -123,6 +126,8 @@ func (d *desk) enroll(ctx context.Context, s *outbox.Session) error {
 	waiting := d.rows
 	d.rows = nil
 	d.mu.Unlock()
+	uptime := time.Since(d.start)
+	waiting = slices.DeleteFunc(waiting, func(w waitingRow) bool { return uptime-w.q.uptime > askWithin }) // the node has given up
 	if len(waiting) == 0 {
 		return nil
 	}
@@ -137,15 +142,18 @@ func (d *desk) enroll(ctx context.Context, s *outbox.Session) error {
 	if err != nil && !errors.As(err, &refused) {
 		return err
 	}
-	if err != nil {
-		d.r.cfg.Logger.Info("nodes write their rows in the register themselves", "reason", err)
-		d.mu.Lock()
-		d.closed = time.Now().Add(enrollAfter)
-		d.mu.Unlock()
+	d.mu.Lock()
+	said := d.said
+	if d.said = err != nil; d.said {
+		d.pausedUntil = time.Now().Add(enrollAfter)
+	}
+	d.mu.Unlock()
+	if err != nil && !said {
+		d.r.cfg.Logger.Warn("nodes write their rows in the register themselves", "reason", err)
 	}
 	for i, w := range waiting {
 		var body []byte
-		if err == nil {
+		if err == nil && !beats[i].IsZero() {
 			d.r.stats.Rows.Add(1)
 			body = binary.BigEndian.AppendUint64(nil, uint64(beats[i].UnixMicro()))
 		}

@@ -114,23 +114,42 @@ func (q *question) openAnswer(message, key []byte, size int) ([]byte, error) {
 // line is how a session, and whoever works beside it, asks the relay.
 type line struct {
 	feed     *feed
-	stream   string
 	run      outbox.Run
 	uptime   atomic.Int64      // of the newest batch that has come
-	answered chan *clockAnswer // to askBeside; nil: there was none
+	heard    chan struct{}     // closed when the first has
+	answered chan *clockAnswer // what askBeside has brought; nil: nothing
+}
+
+func newLine(f *feed, run outbox.Run) *line {
+	return &line{feed: f, run: run, heard: make(chan struct{}), answered: make(chan *clockAnswer, 1)}
+}
+
+// hear notes a new batch. It belongs to the session's goroutine.
+func (l *line) hear(uptime time.Duration) {
+	l.uptime.Store(int64(uptime))
+	select {
+	case <-l.heard:
+	default:
+		close(l.heard)
+	}
 }
 
 // ask sends a question and waits for the answer's body, which has so many bytes.
 func (l *line) ask(ctx context.Context, kind byte, body []byte, size int) ([]byte, error) {
-	q := question{run: l.run.ID, nonce: make([]byte, nonceLen), uptime: time.Duration(l.uptime.Load()), kind: kind, body: body}
-	_, _ = rand.Read(q.nonce) // it never fails
-	nc := l.feed.conn.Load()
+	asking, cancel := context.WithTimeout(ctx, askWithin)
+	defer cancel()
+	select {
+	case <-l.heard: // else the question would be taken for an old one
+	case <-asking.Done():
+		return nil, fmt.Errorf("stream: ask the relay: no batch of it has come: %w", context.Cause(asking))
+	}
+	nc := l.feed.nc.Load()
 	if nc == nil {
 		return nil, errNotConnected
 	}
-	asking, cancel := context.WithTimeout(ctx, askWithin)
-	defer cancel()
-	msg, err := nc.RequestWithContext(asking, asks(l.stream), q.seal(l.run.Key))
+	q := question{run: l.run.ID, nonce: make([]byte, nonceLen), uptime: time.Duration(l.uptime.Load()), kind: kind, body: body}
+	_, _ = rand.Read(q.nonce) // it never fails
+	msg, err := nc.RequestWithContext(asking, asks(l.feed.cfg.Stream), q.seal(l.run.Key))
 	if err != nil {
 		return nil, fmt.Errorf("stream: ask the relay: %w", err)
 	}
@@ -153,6 +172,13 @@ func (l *line) clock(ctx context.Context) (*clockAnswer, error) {
 	a := readClock(b)
 	a.t0, a.now = t0, time.Now()
 	return &a, nil
+}
+
+// write makes the body of an answer, which readClock reads.
+func (a *clockAnswer) write() []byte {
+	b := binary.BigEndian.AppendUint64(nil, uint64(a.clock.UnixMicro()))
+	b = binary.BigEndian.AppendUint64(b, uint64(a.took))
+	return binary.BigEndian.AppendUint64(b, uint64(a.uptime))
 }
 
 func readClock(body []byte) clockAnswer {

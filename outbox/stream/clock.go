@@ -30,6 +30,7 @@ const (
 type clock struct {
 	t0, s, until time.Time     // zero: not measured
 	again        time.Time     // when the relay is asked
+	answer       *clockAnswer  // of the relay, that no batch has borne out yet
 	soon         time.Duration // the pause after the last answer, if that was slow
 
 	// The server's clock lay between lo and hi when the relay's own said uptime.
@@ -38,10 +39,11 @@ type clock struct {
 	compared bool
 }
 
-// measured takes what a direct fetch has found.
-func (c *clock) measured(t0, s, now time.Time) {
+// measured takes what a direct fetch has found, or what stands for it: late is how much later than it was a moment
+// may be taken for at the most.
+func (c *clock) measured(t0, s, now time.Time, late time.Duration) {
 	k, every := clock{t0: t0, s: s}, measureEvery
-	if now.Sub(t0) > slow {
+	if late > slow {
 		k.soon = min(max(2*c.soon, measureSoon), measureEvery)
 		every = k.soon
 	}
@@ -50,23 +52,37 @@ func (c *clock) measured(t0, s, now time.Time) {
 	*c = k
 }
 
-// told takes what a relay has said: the server's clock had come to at most clock+took when the relay had the question,
-// which is after t0. What the relay's own clock said then is what the next batch is held against.
-func (c *clock) told(a *clockAnswer) {
-	c.measured(a.t0, a.clock.Add(a.took), a.now)
-	c.lo, c.hi, c.uptime, c.compared = a.clock, a.clock.Add(a.took), a.uptime, true
+// told takes what a relay has said, which the next batch has to bear out: the relay goes by its own clock since it last
+// looked at the server's, and either may have stood still or been set meanwhile.
+func (c *clock) told(a *clockAnswer) { c.answer = a }
+
+// borneOut takes the relay's answer if b, which was read after it, agrees: the server's clock had come to at most
+// clock+took when the relay had the question, which is after t0.
+func (c *clock) borneOut(b *batch) {
+	a := c.answer
+	if a == nil || b.uptime < a.uptime {
+		return
+	}
+	c.answer = nil
+	k := *c
+	k.measured(a.t0, a.clock.Add(a.took), a.now, a.now.Sub(a.t0)+a.took)
+	k.lo, k.hi, k.uptime, k.compared = a.clock, a.clock.Add(a.took), a.uptime, true
+	if k.alike(b) {
+		*c = k
+	}
 }
 
 // due reports whether it is time to ask the relay.
-func (c *clock) due(now time.Time) bool { return now.After(c.again) && now.Before(c.until) }
-
-// refused notes that the relay did not say. It is asked again once or twice.
-func (c *clock) refused(now time.Time) {
-	c.again = now.Add(max(c.until.Sub(now)/2, c.until.Sub(c.t0)/8))
+func (c *clock) due(now time.Time) bool {
+	return c.answer == nil && now.After(c.again) && now.Before(c.until)
 }
+
+// refused notes that the relay did not say. It is asked once more.
+func (c *clock) refused(now time.Time) { c.again = now.Add(c.until.Sub(c.t0) / 8) }
 
 // ours is when b's snapshot was taken, at the earliest; not ok: measure again.
 func (c *clock) ours(b *batch, now time.Time) (at time.Time, ok bool) {
+	c.borneOut(b)
 	if c.t0.IsZero() || now.After(c.until) {
 		return time.Time{}, false
 	}
@@ -78,8 +94,8 @@ func (c *clock) ours(b *batch, now time.Time) (at time.Time, ok bool) {
 	return at, true
 }
 
-// alike reports whether the server's clock has moved on as the relay's has since the first batch
-// after the measurement. All batches narrow down how the two stand to each other: how long
+// alike reports whether the server's clock has moved on as the relay's has since the relay's answer, or else the first
+// batch after the measurement. All batches narrow down how the two stand to each other: how long
 // one answer took says nothing of a clock.
 func (c *clock) alike(b *batch) bool {
 	lo, hi := b.clock, b.clock.Add(b.took)

@@ -13,7 +13,8 @@ import (
 
 // connection is how a relay's and a node's connection to NATS behave. A server that has gone without a word
 // is found out within three seconds, and nothing that is written blocks for longer.
-// What goes wrong beside what is asked for, a permission that lacks above all, is logged once.
+// What goes wrong beside what is asked for, a missing permission above all, is a warning; the same again on one
+// connection is not.
 func connection(name string, log *slog.Logger) []nats.Option {
 	last := ""
 	heed := func(_ *nats.Conn, _ *nats.Subscription, err error) { // called by one goroutine

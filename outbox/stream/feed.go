@@ -33,11 +33,10 @@ type feed struct {
 	ctx    context.Context // ends with close
 	cancel context.CancelFunc
 	done   chan struct{}
-	beside sync.WaitGroup // of what asks the relay
-	conn   atomic.Pointer[nats.Conn]
+	beside sync.WaitGroup            // of what asks the relay
+	nc     atomic.Pointer[nats.Conn] // nil: it does not connect yet
 
 	// The goroutine's own:
-	nc    *nats.Conn
 	last  uint64 // number, in the stream, of the last message that came; 0: none has
 	next  uint64 // number of the first that is wanted; 0: the last one of the stream
 	moved bool   // a message has come that had not come before, since the last pause
@@ -80,15 +79,15 @@ func closeNATS(nc *nats.Conn) {
 	}
 }
 
-// connect connects, or begins to: the library goes on trying, but not before it has tried all servers once.
+// connect connects, or begins to: the library goes on trying, but not before it has tried all servers once. What cannot be sent
+// now is not sent later: a question would be answered to nobody.
 func (f *feed) connect(ctx context.Context) error {
-	nc, err := nats.Connect(f.cfg.URL, slices.Concat(connection("lockstep node", f.cfg.Logger), []nats.Option{nats.RetryOnFailedConnect(true)},
+	nc, err := nats.Connect(f.cfg.URL, slices.Concat(connection("lockstep node", f.cfg.Logger), []nats.Option{nats.RetryOnFailedConnect(true), nats.ReconnectBufSize(-1)},
 		f.cfg.Options, []nats.Option{ending(ctx)})...)
 	if err != nil {
 		return fmt.Errorf("stream: connect to NATS: %w", err)
 	}
-	f.nc = nc
-	f.conn.Store(nc)
+	f.nc.Store(nc)
 	return nil
 }
 
@@ -99,8 +98,8 @@ func (f *feed) run(ctx context.Context) {
 		f.fails(err)
 		pause.For(ctx, f.pause(err))
 	}
-	if f.nc != nil {
-		closeNATS(f.nc)
+	if nc := f.nc.Load(); nc != nil {
+		closeNATS(nc)
 	}
 }
 
@@ -139,13 +138,13 @@ var errNotConnected = errors.New("NATS is away")
 // none came for long, with the last one of the stream. The consumer is a plain one: an ordered one of the library's
 // makes itself anew for as long as the stream is not there, whatever its caller's context says.
 func (f *feed) consume(ctx context.Context) error {
-	if f.nc == nil {
+	if f.nc.Load() == nil {
 		if err := f.connect(ctx); err != nil {
 			return err
 		}
 	}
-	if !f.nc.IsConnected() {
-		if err := f.nc.LastError(); err != nil {
+	if nc := f.nc.Load(); !nc.IsConnected() {
+		if err := nc.LastError(); err != nil {
 			return fmt.Errorf("%w: %w", errNotConnected, err)
 		}
 		return errNotConnected
@@ -185,7 +184,7 @@ func (f *feed) refused(err error) error {
 
 // consumer makes a consumer. NATS removes it soon after nobody takes messages from it.
 func (f *feed) consumer(ctx context.Context) (jetstream.MessagesContext, error) {
-	js, err := jetstream.New(f.nc)
+	js, err := jetstream.New(f.nc.Load())
 	if err != nil {
 		return nil, err
 	}

@@ -139,7 +139,7 @@ func (l *leader) step(ctx context.Context) error {
 	if err := l.s.Fetch(fetching, req, c); err != nil {
 		return err
 	}
-	l.desk.knows(c)
+	l.desk.noteClock(c)
 	l.r.at("fetched")
 	news := l.account.settle(&c.header)
 	l.lookIn(c.events > 0 || news)

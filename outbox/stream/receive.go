@@ -123,7 +123,7 @@ func (s *session) change(ctx context.Context) error {
 func (s *session) compare(now time.Time) {
 	select {
 	case a := <-s.line.answered:
-		s.asking = false
+		s.asksLine = false
 		if a == nil {
 			s.clock.refused(now)
 			break
@@ -132,8 +132,8 @@ func (s *session) compare(now time.Time) {
 		s.clock.told(a)
 	default:
 	}
-	if !s.asking && s.clock.due(now) {
-		s.asking = true
+	if !s.asksLine && s.clock.due(now) {
+		s.asksLine = true
 		s.line.askBeside()
 	}
 }
@@ -145,12 +145,12 @@ func (s *session) message(m []byte, now time.Time) {
 	case err != nil:
 		s.forged(err)
 		return
-	case p.run != s.run.ID:
+	case p.run != s.line.run.ID:
 		s.others++
 		s.foreign = true
 		return
 	}
-	if err := p.verify(s.run.Key); err != nil {
+	if err := p.verify(s.line.run.Key); err != nil {
 		s.forged(err)
 		return
 	}
@@ -194,7 +194,7 @@ func (s *session) place(b *batch, size int, now time.Time) {
 	began, ok := s.clock.ours(b, now)
 	if b.number > s.newest { // one that comes again is no sign of a relay
 		s.newest = b.number
-		s.line.uptime.Store(int64(b.uptime))
+		s.line.hear(b.uptime)
 		if !ok || now.Sub(began) < s.src.Away { // nor is one that hangs
 			s.heardOurs(now)
 		}

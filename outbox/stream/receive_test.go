@@ -31,9 +31,9 @@ func TestABatchIsTakenWhereItFitsAndNowhereElse(t *testing.T) {
 		{name: "one that begins with more of the old", from: "10:20:10", to: "10:25:10", xids: []uint64{24}, gap: true},
 		{name: "of another life: neither before nor after", from: "5:8:", to: "11:22:11,12,15", xids: []uint64{21}},
 	} {
-		s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, covered), ahead: position(t, covered)}
+		s := &session{line: newLine(nil, outbox.Run{}), src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, covered), ahead: position(t, covered)}
 		now := time.Now()
-		s.clock.measured(now, now, now)
+		s.clock.measured(now, now, now, 0)
 		b := &batch{from: position(t, c.from), to: position(t, c.to), clock: now.Add(-time.Millisecond)}
 		for i, xid := range c.xids {
 			b.events = append(b.events, outbox.Event{Seq: int64(i), Xid: xid})
@@ -56,8 +56,8 @@ func TestABatchIsTakenWhereItFitsAndNowhereElse(t *testing.T) {
 // heard by it, also when the clocks are due to be compared.
 func TestABatchThatComesAgainIsNoSignOfARelay(t *testing.T) {
 	now := time.Now()
-	s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now}
-	s.clock.measured(now, now, now)
+	s := &session{line: newLine(nil, outbox.Run{}), src: &source{Source: Source{}.withDefaults(nil)}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now}
+	s.clock.measured(now, now, now, 0)
 	b := &batch{number: 7, from: position(t, "10:15:"), to: position(t, "10:18:"), clock: now.Add(-time.Millisecond)}
 	first := now.Add(time.Second)
 	s.place(b, 1, first)
@@ -96,8 +96,8 @@ func TestWhateverTheOrderNothingIsLostOrDoubled(t *testing.T) {
 				batches = append(batches[:at], append([]*batch{b}, batches[at:]...)...)
 			}
 		}
-		s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: snaps[0], ahead: snaps[0]}
-		s.clock.measured(now, now, now)
+		s := &session{line: newLine(nil, outbox.Run{}), src: &source{Source: Source{}.withDefaults(nil)}, covered: snaps[0], ahead: snaps[0]}
+		s.clock.measured(now, now, now, 0)
 		has := map[uint64]int{}
 		for _, b := range batches {
 			if rng.IntN(5) == 0 {
@@ -164,8 +164,8 @@ func follower(t *testing.T) (s *session, log *logbuf.Buffer) {
 	log = &logbuf.Buffer{}
 	src := Source{}.withDefaults(slog.New(slog.NewTextHandler(log, nil)))
 	now := time.Now()
-	s = &session{src: &source{Source: src}, run: outbox.Run{ID: 1, Key: key}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now, anyway: now.Add(changeSeldom), join: joiner{max: src.MaxCut}}
-	s.clock.measured(now, now, now)
+	s = &session{line: newLine(nil, outbox.Run{ID: 1, Key: key}), src: &source{Source: src}, covered: position(t, "10:20:"), ahead: position(t, "10:20:"), heard: now, anyway: now.Add(changeSeldom), join: joiner{max: src.MaxCut}}
+	s.clock.measured(now, now, now, 0)
 	return s, log
 }
 

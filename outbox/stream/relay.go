@@ -41,7 +41,8 @@ type RelayConfig struct {
 	MaxBytes int64
 	// Replicas is on how many NATS servers the stream is kept. Default 1.
 	Replicas int
-	// Beat is the longest time between two batches. Default 250 ms.
+	// Beat is the longest time between two batches. Above two seconds nodes get no answers to their questions, and
+	// ask Postgres. Default 250 ms.
 	Beat time.Duration
 	// CatalogueEvery is the time between two looks at the catalogue. Default 3 s.
 	CatalogueEvery time.Duration
@@ -112,8 +113,8 @@ type RelayCounters struct {
 	Bytes    atomic.Uint64
 	Events   atomic.Uint64
 	Unsent   atomic.Uint64 // batches that could not be published
-	Answered atomic.Uint64 // questions of nodes
-	Refused  atomic.Uint64 // questions that were forged, of another run or too old
+	Answered atomic.Uint64 // questions of nodes, also where the answer was that there is none
+	Refused  atomic.Uint64 // messages for which there was no answer: no question, or forged, of another run, too old
 	Rows     atomic.Uint64 // of nodes, written into the register
 	TooLarge atomic.Uint64 // batches left to Postgres: above RelayConfig.MaxCut, or twice got through in part only
 }

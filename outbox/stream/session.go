@@ -29,8 +29,7 @@ import (
 type session struct {
 	src      *source
 	feed     *feed
-	line     line
-	run      outbox.Run
+	line     *line // to the relay, whose run is followed
 	identity string
 
 	direct *outbox.Session // decodes, also when its connection is closed
@@ -45,7 +44,7 @@ type session struct {
 	header   outbox.Header // of the snapshot that ahead is
 	gap      bool          // something is missing between ahead and what has come
 	untimed  bool          // the clocks are to be compared
-	asking   bool          // the relay is asked what the server's clock says
+	asksLine bool          // the relay is asked what the server's clock says
 	highest  uint64        // transaction of which an event was given with the last answer
 	newest   uint64        // number of a batch that has come
 	heard    time.Time     // when our run was last heard: a batch that is new, or a part that brings one on
@@ -65,10 +64,10 @@ type session struct {
 func newSession(src *source, direct *outbox.Session, f *feed, run outbox.Run) *session {
 	now := time.Now()
 	s := &session{
-		src: src, feed: f, line: line{feed: f, stream: src.Stream, run: run, answered: make(chan *clockAnswer, 1)}, run: run, identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, anyway: anyway(now), patience: src.patience(),
-		join: joiner{max: src.MaxCut},
+		src: src, feed: f, line: newLine(f, run), identity: direct.Identity(), direct: direct, open: true, used: now, heard: now, anyway: anyway(now),
+		patience: src.patience(), join: joiner{max: src.MaxCut},
 	}
-	src.line.Store(&s.line)
+	src.line.Store(s.line)
 	return s
 }
 
@@ -108,7 +107,7 @@ func (s *session) Still(context.Context, int64) (bool, error) { return false, ni
 
 // Close implements replay.Session.
 func (s *session) Close() {
-	s.src.line.CompareAndSwap(&s.line, nil)
+	s.src.line.CompareAndSwap(s.line, nil)
 	if !s.left {
 		s.feed.close()
 	}
@@ -154,7 +153,7 @@ func (s *session) take(ctx context.Context, direct *outbox.Session) error {
 
 // is reports whether a run that was found on a connection is the session's.
 func (s *session) is(run outbox.Run, on *outbox.Session) bool {
-	return run.ID == s.run.ID && bytes.Equal(run.Key, s.run.Key) && on.Identity() == s.identity
+	return run.ID == s.line.run.ID && bytes.Equal(run.Key, s.line.run.Key) && on.Identity() == s.identity
 }
 
 // Fetch implements replay.Session: from memory where what came over the stream
@@ -273,7 +272,7 @@ func (s *session) settle(w *watch) {
 		s.drawing = time.Time{}
 	}
 	if !w.loads && !w.shared { // locks may have been waited for
-		s.clock.measured(h.Began, h.Clock, w.headed)
+		s.clock.measured(h.Began, h.Clock, w.headed, w.headed.Sub(h.Began))
 	}
 	if w.header.Fingerprints != nil {
 		if s.prints == nil {

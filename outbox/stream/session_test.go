@@ -12,8 +12,8 @@ import (
 func TestHowLongATransactionIDIsWaitedForBeginsWithTheWish(t *testing.T) {
 	now := time.Now()
 	from := position(t, "10:20:")
-	s := &session{src: &source{Source: Source{}.withDefaults(nil)}, covered: from, ahead: from}
-	s.clock.measured(now, now, now)
+	s := &session{line: newLine(nil, outbox.Run{}), src: &source{Source: Source{}.withDefaults(nil)}, covered: from, ahead: from}
+	s.clock.measured(now, now, now, 0)
 	draw, wish, none := outbox.Request{From: from, DrawXid: true, WantXid: true}, outbox.Request{From: from, WantXid: true}, outbox.Request{From: from}
 	for _, step := range []struct {
 		after time.Duration

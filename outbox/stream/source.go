@@ -53,7 +53,7 @@ type Counters struct {
 	Forged  atomic.Uint64 // messages whose MAC was wrong, or that were none
 	Foreign atomic.Uint64 // messages of runs that are not followed
 	Asked   atomic.Uint64 // fetches from Postgres
-	Clocks  atomic.Uint64 // of those, because clocks were to be compared and the relay did not help
+	Clocks  atomic.Uint64 // of those, because clocks were to be compared and the relay did not help, or one was set
 	Told    atomic.Uint64 // comparisons of clocks by way of the relay: more where answers are slow
 	Away    atomic.Uint64 // switches from the stream to Postgres
 }

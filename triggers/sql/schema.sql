@@ -79,7 +79,7 @@ create table if not exists :"schema".left_out (
   columns text[] not null
 );
 
--- Who follows. A node writes its own row every few seconds, one on a stream every ten minutes.
+-- Who follows. A node writes its own row every few seconds; of one on a stream the relay writes it, every ten minutes.
 create table if not exists :"schema".nodes (
   name     text primary key,
   position text not null,

@@ -84,7 +84,7 @@ func Run(ctx context.Context, o Options) (err error) {
 		if ctx.Err() != nil {
 			return context.Cause(ctx) // and not what somebody says who was broken off
 		}
-		if struck(err) {
+		if interrupted(err) {
 			return context.Canceled // the signal has reached the child before us
 		}
 		return err

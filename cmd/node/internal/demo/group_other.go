@@ -6,4 +6,4 @@ import "os/exec"
 
 func newGroup(*exec.Cmd) {}
 
-func struck(error) bool { return false }
+func interrupted(error) bool { return false }

@@ -12,9 +12,9 @@ import (
 // them itself, when it has asked them its last question.
 func newGroup(cmd *exec.Cmd) { cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} }
 
-// struck reports whether a child has ended by Ctrl-C: one that comes between its fork and its own group, or session, reaches
+// interrupted reports whether a child has ended by Ctrl-C: one that comes between its fork and its own group, or session, reaches
 // it as well as us, and we may see its end first.
-func struck(err error) bool {
+func interrupted(err error) bool {
 	var exit *exec.ExitError
 	if !errors.As(err, &exit) {
 		return false

@@ -22,8 +22,8 @@ func TestAChildThatAnInterruptHasReachedIsToldFromOneThatFails(t *testing.T) {
 	}
 	for end, want := range map[string]bool{"interrupt": true, "fail": false} {
 		_, err := startChild(t.Context(), "node-1", []string{how + "=" + end}, nil, "-test.run=^"+t.Name()+"$")
-		if err == nil || struck(err) != want {
-			t.Errorf("%s: %v is taken for an interrupt: %t", end, err, struck(err))
+		if err == nil || interrupted(err) != want {
+			t.Errorf("%s: %v is taken for an interrupt: %t", end, err, interrupted(err))
 		}
 	}
 }
