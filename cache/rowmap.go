@@ -25,6 +25,8 @@ type rowMap[K comparable, T any] struct {
 	hash  keyHash[K]
 	table atomic.Pointer[rowTable]
 	len   int // keys; the writer's own
+
+	touched uint64 // what touch has read, lest it be left out; the writer's own, and nobody's
 }
 
 // rowTable is the buckets of a rowMap. Versions are kept as unsafe.Pointers, so that a table which nobody
@@ -153,6 +155,40 @@ func (m *rowMap[K, T]) find(h uint64, k K) (place[K, T], *node[K, T]) {
 			return place[K, T]{}, nil
 		}
 	}
+}
+
+// touchedAtOnce is how many hashes touch takes: the processor has so many questions to memory under way.
+const touchedAtOnce = 16
+
+// touch brings what finding keys of these hashes looks at into the processor's cache. No look-up waits for another:
+// first all buckets are asked for, then the versions in them.
+func (m *rowMap[K, T]) touch(hashes []uint64) {
+	t := m.table.Load()
+	var heads [touchedAtOnce]*node[K, T]
+	for i, h := range hashes {
+		b := &t.buckets[t.home(h)]
+		if hits := placesOf(b.bytes, tagOf(h)); hits != 0 {
+			heads[i] = (*node[K, T])(b.heads[bits.TrailingZeros64(hits)/8])
+		}
+	}
+	var all uint64
+	for _, n := range heads {
+		if n != nil {
+			all |= n.ver
+		}
+	}
+	m.touched = all
+}
+
+// touchBelow does the same for the versions below these.
+func (m *rowMap[K, T]) touchBelow(nodes []*node[K, T]) {
+	var all uint64
+	for _, n := range nodes {
+		if below := n.next.Load(); below != nil {
+			all |= below.ver
+		}
+	}
+	m.touched = all
 }
 
 // set makes n the newest version at a place that its key has.

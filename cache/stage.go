@@ -76,9 +76,12 @@ func (t *Table[K, T]) eachStaged(fn func(head *node[K, T])) {
 		}
 		return
 	}
-	for _, n := range t.stage.nodes {
-		if n.next.Load() != t.dead {
-			fn(n)
+	for some := range slices.Chunk(t.stage.nodes, touchedAtOnce) {
+		t.rows.touchBelow(some)
+		for _, n := range some {
+			if n.next.Load() != t.dead {
+				fn(n)
+			}
 		}
 	}
 }

@@ -100,7 +100,7 @@ func (w *world) step() {
 	if w.writer == nil {
 		actions = append(actions, action{12, w.begin})
 	} else {
-		actions = append(actions, action{12, w.putAccount}, action{5, w.deleteAccount}, action{4, w.putNote},
+		actions = append(actions, action{12, w.putAccount}, action{3, w.putAccounts}, action{5, w.deleteAccount}, action{4, w.putNote},
 			action{2, w.deleteNote}, action{1, w.clear}, action{2, w.replace}, action{6, w.publish}, action{2, w.abort})
 	}
 	total := 0
@@ -172,6 +172,17 @@ func (w *world) putAccount() {
 	k, a := w.draw("key", w.keys), w.newAccount()
 	w.accounts.Put(w.writer, w.origin(k), k, a)
 	w.staged.accounts[k] = revised[account]{a, w.num()}
+}
+
+// putAccounts may name a key more than once.
+func (w *world) putAccounts() {
+	var entries []Entry[int, account]
+	for range 1 + w.draw("entries", 2*touchedAtOnce+3) {
+		k, a := w.draw("key", w.keys), w.newAccount()
+		entries = append(entries, Entry[int, account]{w.origin(k), k, a})
+		w.staged.accounts[k] = revised[account]{a, w.num()}
+	}
+	w.accounts.PutMany(w.writer, entries)
 }
 
 func (w *world) deleteAccount() {

@@ -94,6 +94,32 @@ func (t *Table[K, T]) Put(w *Writer, o Origin, k K, row T) {
 	t.put(w, change[K, T]{key: k, origin: o}, &node[K, T]{ver: w.num, key: k, row: row})
 }
 
+// Entry is a row on its way into PutMany.
+type Entry[K comparable, T any] struct {
+	Origin Origin
+	Key    K
+	Row    T
+}
+
+// PutMany is a Put of each entry, in their order. In a large table it takes a fraction of the time: a row's place lies in
+// memory that has not been touched for long, twice, and here the processor waits for many of them at once.
+func (t *Table[K, T]) PutMany(w *Writer, rows []Entry[K, T]) {
+	t.mustBelong(w)
+	var hashes [touchedAtOnce]uint64
+	for len(rows) > 0 {
+		some := rows[:min(touchedAtOnce, len(rows))]
+		for i := range some {
+			hashes[i] = t.rows.hash.of(some[i].Key)
+		}
+		t.rows.touch(hashes[:len(some)])
+		for i := range some {
+			e := &some[i]
+			t.putHashed(w, change[K, T]{key: e.Key, origin: e.Origin}, &node[K, T]{ver: w.num, key: e.Key, row: e.Row}, hashes[i])
+		}
+		rows = rows[len(some):]
+	}
+}
+
 // Delete stages the absence of key k. A key that the writer does not see is left alone.
 func (t *Table[K, T]) Delete(w *Writer, o Origin, k K) {
 	t.mustBelong(w)
@@ -127,8 +153,12 @@ func (t *Table[K, T]) mustBelong(w *Writer) {
 
 // put stages a version that is a row and records the change c, of which key, origin and resync are given.
 func (t *Table[K, T]) put(w *Writer, c change[K, T], n *node[K, T]) {
+	t.putHashed(w, c, n, t.rows.hash.of(n.key))
+}
+
+// putHashed is put of a version whose key has the hash h.
+func (t *Table[K, T]) putHashed(w *Writer, c change[K, T], n *node[K, T], h uint64) {
 	t.fingerprint(n)
-	h := t.rows.hash.of(n.key)
 	at, head := t.rows.find(h, n.key)
 	c.old, c.new = t.link(w, n, head, h, at), n
 	t.account(w, c.old, n)

@@ -38,6 +38,7 @@ type cut struct {
 	tables    []cutTable
 	loaded    []int
 	last      int // the table written last
+	filling   int // the table that has rows which are not stored yet; -1: none
 	unchecked int // rows since memory was last looked at
 }
 
@@ -50,11 +51,15 @@ type cutTable struct {
 }
 
 func newCut(l *loop, p *plan) *cut {
-	return &cut{l: l, p: p, last: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
+	return &cut{l: l, p: p, last: -1, filling: -1, gaps: l.gaps.begin(), tables: make([]cutTable, len(l.tables))}
 }
 
 // abort forgets everything staged.
 func (c *cut) abort() {
+	if c.filling >= 0 {
+		c.l.e.tables[c.filling].Drop()
+		c.filling = -1
+	}
 	if c.w != nil {
 		c.w.Abort()
 		c.w = nil
@@ -66,6 +71,23 @@ func (c *cut) writer() *cache.Writer {
 		c.w = c.l.e.store.Begin()
 	}
 	return c.w
+}
+
+// fill is called before a row of the table is put: rows of another one that are not stored yet are stored first, so that
+// changes come in their order.
+func (c *cut) fill(table int) {
+	if c.filling != table {
+		c.flush()
+		c.filling = table
+	}
+}
+
+// flush stores what was put.
+func (c *cut) flush() {
+	if c.filling >= 0 {
+		c.l.e.tables[c.filling].Flush(c.writer())
+		c.filling = -1
+	}
 }
 
 // found reports whether the cut holds an event that had not been applied.
@@ -261,6 +283,7 @@ func (c *cut) Load(table int, row pgx.CollectableRow) error {
 // Invariant 8. The rows of a load are staged like any other, and readers keep what is published until the whole cut is.
 func (c *cut) beginLoad(table int) {
 	if t := &c.tables[table]; !t.loading {
+		c.flush()
 		t.loading = true
 		c.l.e.tables[table].BeginReplace(c.writer())
 		c.last = table

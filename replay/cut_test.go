@@ -1,12 +1,15 @@
 package replay
 
 import (
+	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/pglockstep/lockstep/cache"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -38,6 +41,67 @@ func TestACutIsPublishedInOneStepAcrossTables(t *testing.T) {
 			t.Errorf("one transaction made %d cuts and %d revisions", n, r.store.Revision()-revision)
 		}
 		r.want(r.dept, 2, "new")
+	})
+}
+
+// Rows are stored some at a time, and yet subscribers are told of a transaction in its order.
+func TestATransactionIsToldInItsOrderAcrossTables(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		var told []string
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			for tx := range r.store.Changes(ctx) {
+				for _, c := range tx.Changes {
+					told = append(told, fmt.Sprint(c.Table, c.Key, c.Op))
+				}
+			}
+		}()
+		synctest.Wait()
+		var want []string
+		tx := r.db.begin()
+		put := func(table string, k int) {
+			tx.put(table, k, fmt.Sprint(len(want)))
+			want = append(want, fmt.Sprint(table, k, cache.Insert))
+		}
+		for i := range 3 * putAtOnce {
+			put(emp, 100+i)
+		}
+		put(dept, 100)
+		put(emp, 1000)
+		put(dept, 101)
+		tx.del(emp, 1000)
+		want = append(want, fmt.Sprint(emp, 1000, cache.Delete))
+		put(emp, 1001)
+		tx.commit()
+		r.settle()
+		stop()
+		<-done
+		if !slices.Equal(told, want) {
+			t.Errorf("told %v\nwant %v", told, want)
+		}
+	})
+}
+
+// Rows of a fetch that fails, or is made again, are not stored by a later one.
+func TestRowsOfACutThatIsGivenUpAreForgotten(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		before := r.store.Revision()
+		w := r.store.Begin()
+		table := r.eng.tables[0]
+		c := newCut(&loop{e: r.eng, cfg: &r.eng.cfg}, &plan{tables: make([]tablePlan, len(r.eng.tables))})
+		c.w = w
+		c.fill(0)
+		if err := table.Put(w, cache.Origin{}, fakeRow{v: rec{77, "given up"}}); err != nil {
+			t.Fatal(err)
+		}
+		c.abort()
+		r.write(emp, 1, "later")
+		r.settle()
+		if _, there := r.emp.Get(77); there || r.store.Revision() != before+1 {
+			t.Errorf("a row that was given up is there: %v, revision %d after %d", there, r.store.Revision(), before)
+		}
 	})
 }
 

@@ -77,9 +77,12 @@ func (c *cut) apply(table int, ev *outbox.Event, row pgx.CollectableRow) error {
 	if row == nil && (ev.Op == outbox.Insert || ev.Op == outbox.Update || ev.Op == outbox.Delete) {
 		return errNoRow
 	}
-	switch ev.Op {
-	case outbox.Insert, outbox.Update:
+	if ev.Op == outbox.Insert || ev.Op == outbox.Update {
+		c.fill(table)
 		return t.Put(c.writer(), o, row)
+	}
+	c.flush()
+	switch ev.Op {
 	case outbox.Delete:
 		return t.Delete(c.writer(), o, row)
 	case outbox.Truncate:
@@ -121,8 +124,10 @@ func (c *cut) Reread(table int, key, row pgx.CollectableRow) error {
 		return nil
 	}
 	t, o := c.l.e.tables[table], c.tables[table].reread
+	c.fill(table)
 	var err error
 	if row == nil {
+		c.flush()
 		err = t.Delete(c.writer(), o, key)
 	} else {
 		err = t.Put(c.writer(), o, row)

@@ -106,6 +106,7 @@ func (c *cut) finish() error {
 	if !c.begun {
 		return fmt.Errorf("%w: Fetch has returned nil without a header", ErrSource)
 	}
+	c.flush()
 	c.endLoads()
 	var bad []error
 	for i := range c.tables {

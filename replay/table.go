@@ -15,9 +15,13 @@ import (
 type Table interface {
 	// Name is the registered name, as outbox.Event.Table has it.
 	Name() string
-	// Put reads the row and stores it. An error means that the row could not
-	// be read, and nothing was stored.
+	// Put reads the row and stores it, at the latest with the next Flush. An error means that the row could not
+	// be read, and nothing of it is stored.
 	Put(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error
+	// Flush stores what Put has read. It comes before any other method, and before the writer is
+	// published; of an aborted one Drop forgets it.
+	Flush(w *cache.Writer)
+	Drop()
 	// Delete reads the row, which may hold its key columns only, and removes
 	// the row of that key, if it is there.
 	Delete(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error
@@ -71,9 +75,13 @@ type Binding[K comparable, T any] struct {
 	// called. An error says why there is none; nil: they are never in one.
 	Codec func() (Codec[T], error)
 
+	read  []cache.Entry[K, T] // by Put, and not stored yet
 	load  *cache.Replacer[K, T]
 	batch *cache.Batch[K, T] // rows of the load
 }
+
+// putAtOnce is how many rows of events are stored at once.
+const putAtOnce = 32
 
 // loadBatch is how many rows of a load are staged at once.
 const loadBatch = 64
@@ -95,18 +103,43 @@ func (b *Binding[K, T]) Name() string { return b.Table.Name() }
 
 // Put implements Table.
 func (b *Binding[K, T]) Put(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error {
-	var v T
-	if err := b.read(row, &v); err != nil {
+	n := len(b.read)
+	if n == cap(b.read) {
+		b.Flush(w)
+		if b.read == nil {
+			b.read = make([]cache.Entry[K, T], 0, putAtOnce)
+		}
+		n = 0
+	}
+	b.read = b.read[:n+1]
+	e := &b.read[n]
+	if err := b.scan(row, &e.Row); err != nil {
+		*e = cache.Entry[K, T]{} // it may be half read
+		b.read = b.read[:n]
 		return err
 	}
-	b.Table.Put(w, o, b.Key(v), v)
+	e.Origin, e.Key = o, b.Key(e.Row)
 	return nil
+}
+
+// Flush implements Table.
+func (b *Binding[K, T]) Flush(w *cache.Writer) {
+	if len(b.read) > 0 {
+		b.Table.PutMany(w, b.read)
+		b.Drop()
+	}
+}
+
+// Drop implements Table.
+func (b *Binding[K, T]) Drop() {
+	clear(b.read)
+	b.read = b.read[:0]
 }
 
 // Delete implements Table.
 func (b *Binding[K, T]) Delete(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error {
 	var v T
-	if err := b.read(row, &v); err != nil {
+	if err := b.scan(row, &v); err != nil {
 		return err
 	}
 	b.Table.Delete(w, o, b.Key(v))
@@ -125,7 +158,7 @@ func (b *Binding[K, T]) BeginReplace(w *cache.Writer) {
 // ReplaceRow implements Table.
 func (b *Binding[K, T]) ReplaceRow(row pgx.CollectableRow) error {
 	into := b.batch.New()
-	if err := b.read(row, into); err != nil {
+	if err := b.scan(row, into); err != nil {
 		return err
 	}
 	b.batch.Add(b.Key(*into))
@@ -151,7 +184,7 @@ func (b *Binding[K, T]) EndReplace() error {
 	return err
 }
 
-func (b *Binding[K, T]) read(row pgx.CollectableRow, into *T) error {
+func (b *Binding[K, T]) scan(row pgx.CollectableRow, into *T) error {
 	if given, ok := row.(interface{ Value() any }); ok {
 		v, ok := given.Value().(T)
 		if !ok {

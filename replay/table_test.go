@@ -8,6 +8,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
+	"github.com/pglockstep/lockstep/cache"
 	"github.com/pglockstep/lockstep/outbox"
 )
 
@@ -359,3 +362,36 @@ func TestALoadOrACutThatTakesTooMuchMemoryIsRefusedByName(t *testing.T) {
 		})
 	})
 }
+
+// A row that could be read in part only leaves nothing to the next one, which has other columns.
+func TestARowThatCannotBeReadLeavesNothingToTheNext(t *testing.T) {
+	table := cache.NewTable[int, rec]("t")
+	store, err := cache.NewStore(cache.Options{}, table)
+	if err != nil {
+		t.Fatal(err)
+	}
+	bad := errors.New("not a number")
+	b := &Binding[int, rec]{Table: table, Key: func(r rec) int { return r.K }, Row: func(row pgx.CollectableRow, into *rec) error {
+		if row == nil {
+			into.V = "half read"
+			return bad
+		}
+		into.K = 1
+		return nil
+	}}
+	w := store.Begin()
+	if err := b.Put(w, cache.Origin{}, nil); !errors.Is(err, bad) {
+		t.Fatal(err)
+	}
+	if err := b.Put(w, cache.Origin{}, otherRow{}); err != nil {
+		t.Fatal(err)
+	}
+	b.Flush(w)
+	w.Publish(nil)
+	if got, ok := table.Get(1); !ok || got.V != "" || table.Len() != 1 {
+		t.Errorf("the row is %+v, of %d", got, table.Len())
+	}
+}
+
+// otherRow is a row that hands over no Go value.
+type otherRow struct{ pgx.CollectableRow }
