@@ -10,16 +10,21 @@ import (
 // batchRows is how many rows Put collects before it makes a new batch.
 const batchRows = 256
 
-// Batch is rows on their way into a Replace. It may be filled on any goroutine, one at a time, before
-// [Replacer.PutBatch] takes it. A Replace may have several in work.
+// Batch is rows on their way into a table. It may be filled on any goroutine, one at a time, before
+// [Replacer.PutBatch] or [Table.PutBatch] takes it. A Replace may have several in work.
 type Batch[K comparable, T any] struct {
-	num    uint64
-	hash   *keyHash[K]
-	size   *sizing[K, T]
-	next   *node[K, T] // what New has given out
-	nodes  []*node[K, T]
-	hashes []uint64
-	bytes  int64
+	num     uint64 // of a Replace's versions
+	hash    *keyHash[K]
+	size    *sizing[K, T]
+	next    *node[K, T] // what New has given out
+	nodes   []*node[K, T]
+	hashes  []uint64
+	origins []Origin // of what AddFrom has added
+	bytes   int64    // of what Add has added
+}
+
+func newBatch[K comparable, T any](t *Table[K, T], num uint64) *Batch[K, T] {
+	return &Batch[K, T]{num: num, hash: &t.rows.hash, size: &t.size}
 }
 
 // New returns a zero row to fill in, where the table will have it. Without an Add it is given again.
@@ -39,6 +44,19 @@ func (b *Batch[K, T]) Add(k K) {
 	n.key = k
 	b.nodes, b.hashes, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), nil
 	b.bytes += b.size.of(n)
+}
+
+// AddFrom is Add for a batch of [Table.Batch], with the event that brought the row.
+func (b *Batch[K, T]) AddFrom(o Origin, k K) {
+	n := b.next
+	n.key = k
+	b.nodes, b.hashes, b.origins, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), append(b.origins, o), nil
+}
+
+// Drop forgets what was added.
+func (b *Batch[K, T]) Drop() {
+	clear(b.nodes)
+	b.nodes, b.hashes, b.origins = b.nodes[:0], b.hashes[:0], b.origins[:0]
 }
 
 // Len is the number of rows in the batch.

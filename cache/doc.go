@@ -3,7 +3,7 @@
 //
 // A [Table] maps keys to rows, an [Index] finds rows by something else than their key, and a [Store] holds
 // tables that change together. The writer calls [Store.Begin], stages changes with [Table.Put],
-// [Table.Delete], [Table.Clear] or [Table.Replace], and ends with [Writer.Publish] or [Writer.Abort].
+// [Table.PutBatch], [Table.Delete], [Table.Clear] or [Table.Replace], and ends with [Writer.Publish] or [Writer.Abort].
 // Each published version has a number, called its revision. Readers ask for the newest state
 // ([Table.Get], [Table.All], [Index.All]) or hold one version still with a [View]. Subscribers follow one
 // table ([Table.Changes]) or whole transactions across tables ([Store.Changes]).

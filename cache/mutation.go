@@ -15,6 +15,9 @@ func (t *Table[K, T]) fingerprint(n *node[K, T]) {
 	}
 }
 
+// DetectsMutation reports Options.DetectMutation of the table's store.
+func (t *Table[K, T]) DetectsMutation() bool { return t.sums != nil }
+
 // checkFingerprint reports a version whose content is no longer what was put, once.
 func (t *Table[K, T]) checkFingerprint(n *node[K, T], forget bool) {
 	was, ok := t.sums[n]

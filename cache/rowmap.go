@@ -25,8 +25,6 @@ type rowMap[K comparable, T any] struct {
 	hash  keyHash[K]
 	table atomic.Pointer[rowTable]
 	len   int // keys; the writer's own
-
-	touched uint64 // what touch has read, lest it be left out; the writer's own, and nobody's
 }
 
 // rowTable is the buckets of a rowMap. Versions are kept as unsafe.Pointers, so that a table which nobody
@@ -160,9 +158,10 @@ func (m *rowMap[K, T]) find(h uint64, k K) (place[K, T], *node[K, T]) {
 // touchedAtOnce is how many hashes touch takes: the processor has so many questions to memory under way.
 const touchedAtOnce = 16
 
-// touch brings what finding keys of these hashes looks at into the processor's cache. No look-up waits for another:
-// first all buckets are asked for, then the versions in them.
-func (m *rowMap[K, T]) touch(hashes []uint64) {
+// touch brings most of what finding keys of these hashes looks at into the processor's cache. No look-up waits for
+// another: first all buckets are asked for, then the versions in them. What it returns means nothing, and must be
+// kept, lest the compiler leave it all out.
+func (m *rowMap[K, T]) touch(hashes []uint64) uint64 {
 	t := m.table.Load()
 	var heads [touchedAtOnce]*node[K, T]
 	for i, h := range hashes {
@@ -177,18 +176,18 @@ func (m *rowMap[K, T]) touch(hashes []uint64) {
 			all |= n.ver
 		}
 	}
-	m.touched = all
+	return all
 }
 
 // touchBelow does the same for the versions below these.
-func (m *rowMap[K, T]) touchBelow(nodes []*node[K, T]) {
+func touchBelow[K comparable, T any](nodes []*node[K, T]) uint64 {
 	var all uint64
 	for _, n := range nodes {
 		if below := n.next.Load(); below != nil {
 			all |= below.ver
 		}
 	}
-	m.touched = all
+	return all
 }
 
 // set makes n the newest version at a place that its key has.

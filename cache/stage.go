@@ -11,6 +11,8 @@ type stage[K comparable, T any] struct {
 
 	changes  []change[K, T]
 	overflow bool // too many to record; changes is empty
+
+	seen uint64 // what touching has read; nobody's
 }
 
 // touch remembers a staged version, unless there are so many that the list would be out of proportion. Going over the
@@ -77,7 +79,7 @@ func (t *Table[K, T]) eachStaged(fn func(head *node[K, T])) {
 		return
 	}
 	for some := range slices.Chunk(t.stage.nodes, touchedAtOnce) {
-		t.rows.touchBelow(some)
+		t.stage.seen = touchBelow(some)
 		for _, n := range some {
 			if n.next.Load() != t.dead {
 				fn(n)

@@ -176,13 +176,18 @@ func (w *world) putAccount() {
 
 // putAccounts may name a key more than once.
 func (w *world) putAccounts() {
-	var entries []Entry[int, account]
+	batch := w.accounts.Batch()
 	for range 1 + w.draw("entries", 2*touchedAtOnce+3) {
 		k, a := w.draw("key", w.keys), w.newAccount()
-		entries = append(entries, Entry[int, account]{w.origin(k), k, a})
+		*batch.New() = a
+		if w.draw("given up", 8) == 0 {
+			*batch.New() = w.newAccount() // instead
+			*batch.New() = a
+		}
+		batch.AddFrom(w.origin(k), k)
 		w.staged.accounts[k] = revised[account]{a, w.num()}
 	}
-	w.accounts.PutMany(w.writer, entries)
+	w.accounts.PutBatch(w.writer, batch)
 }
 
 func (w *world) deleteAccount() {

@@ -14,7 +14,7 @@ import (
 
 // cut is one fetch on its way into the cache: the sink of the fetch. It stages
 // rows in a writer and the accounts beside it; nothing of the engine changes
-// until it is published. It holds no events.
+// until it is published. It holds no events, but for the few that a table has read and not stored.
 type cut struct {
 	l       *loop
 	p       *plan
@@ -238,6 +238,7 @@ func (c *cut) fits(table int) error {
 	if limit == 0 || c.w == nil || table < 0 {
 		return nil
 	}
+	c.flush()
 	c.unchecked = 0
 	if n := c.w.Bytes(); n > limit {
 		return c.refuse(&Error{
@@ -249,7 +250,7 @@ func (c *cut) fits(table int) error {
 	return nil
 }
 
-// wrote is called after each row that was staged. Memory is looked at every
+// wrote is called after each row that was read, and staged or soon will be. Memory is looked at every
 // few rows: the cache adds it up over its tables each time.
 func (c *cut) wrote(table int) error {
 	c.last = table

@@ -18,8 +18,8 @@ type Table interface {
 	// Put reads the row and stores it, at the latest with the next Flush. An error means that the row could not
 	// be read, and nothing of it is stored.
 	Put(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error
-	// Flush stores what Put has read. It comes before any other method, and before the writer is
-	// published; of an aborted one Drop forgets it.
+	// Flush stores what Put has read. It comes before whatever else stores or removes rows, of this table or another, and before
+	// the writer is published; Drop forgets what was read for one that is aborted.
 	Flush(w *cache.Writer)
 	Drop()
 	// Delete reads the row, which may hold its key columns only, and removes
@@ -75,7 +75,7 @@ type Binding[K comparable, T any] struct {
 	// called. An error says why there is none; nil: they are never in one.
 	Codec func() (Codec[T], error)
 
-	read  []cache.Entry[K, T] // by Put, and not stored yet
+	read  *cache.Batch[K, T] // by Put, and not stored yet
 	load  *cache.Replacer[K, T]
 	batch *cache.Batch[K, T] // rows of the load
 }
@@ -103,37 +103,32 @@ func (b *Binding[K, T]) Name() string { return b.Table.Name() }
 
 // Put implements Table.
 func (b *Binding[K, T]) Put(w *cache.Writer, o cache.Origin, row pgx.CollectableRow) error {
-	n := len(b.read)
-	if n == cap(b.read) {
-		b.Flush(w)
-		if b.read == nil {
-			b.read = make([]cache.Entry[K, T], 0, putAtOnce)
-		}
-		n = 0
+	if b.read == nil {
+		b.read = b.Table.Batch()
 	}
-	b.read = b.read[:n+1]
-	e := &b.read[n]
-	if err := b.scan(row, &e.Row); err != nil {
-		*e = cache.Entry[K, T]{} // it may be half read
-		b.read = b.read[:n]
+	into := b.read.New()
+	if err := b.scan(row, into); err != nil {
 		return err
 	}
-	e.Origin, e.Key = o, b.Key(e.Row)
+	b.read.AddFrom(o, b.Key(*into))
+	if b.read.Len() == putAtOnce || b.Table.DetectsMutation() { // which looks at a row from here on
+		b.Flush(w)
+	}
 	return nil
 }
 
 // Flush implements Table.
 func (b *Binding[K, T]) Flush(w *cache.Writer) {
-	if len(b.read) > 0 {
-		b.Table.PutMany(w, b.read)
-		b.Drop()
+	if b.read != nil {
+		b.Table.PutBatch(w, b.read)
 	}
 }
 
 // Drop implements Table.
 func (b *Binding[K, T]) Drop() {
-	clear(b.read)
-	b.read = b.read[:0]
+	if b.read != nil {
+		b.read.Drop()
+	}
 }
 
 // Delete implements Table.
