@@ -23,8 +23,11 @@ type Batch[K comparable, T any] struct {
 	bytes   int64    // of what Add has added
 }
 
-func newBatch[K comparable, T any](t *Table[K, T], num uint64) *Batch[K, T] {
-	return &Batch[K, T]{num: num, hash: &t.rows.hash, size: &t.size}
+func newBatch[K comparable, T any](t *Table[K, T], num uint64, rows int) *Batch[K, T] {
+	return &Batch[K, T]{
+		num: num, hash: &t.rows.hash, size: &t.size,
+		nodes: make([]*node[K, T], 0, rows), hashes: make([]uint64, 0, rows),
+	}
 }
 
 // New returns a zero row to fill in, where the table will have it. Without an Add it is given again.
@@ -40,17 +43,20 @@ func (b *Batch[K, T]) New() *T {
 
 // Add takes the row of the last New into the batch, under its key. From now on nobody may change it.
 func (b *Batch[K, T]) Add(k K) {
-	n := b.next
-	n.key = k
-	b.nodes, b.hashes, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), nil
-	b.bytes += b.size.of(n)
+	b.bytes += b.size.of(b.add(k))
 }
 
 // AddFrom is Add for a batch of [Table.Batch], with the event that brought the row.
 func (b *Batch[K, T]) AddFrom(o Origin, k K) {
+	b.add(k)
+	b.origins = append(b.origins, o)
+}
+
+func (b *Batch[K, T]) add(k K) *node[K, T] {
 	n := b.next
 	n.key = k
-	b.nodes, b.hashes, b.origins, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), append(b.origins, o), nil
+	b.nodes, b.hashes, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), nil
+	return n
 }
 
 // Drop forgets what was added.

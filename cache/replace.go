@@ -52,9 +52,7 @@ func (r *Replacer[K, T]) Put(k K, row T) error {
 
 // Batch makes an empty batch for this Replace, with room for so many rows.
 func (r *Replacer[K, T]) Batch(rows int) *Batch[K, T] {
-	b := newBatch(r.t, r.w.num)
-	b.nodes, b.hashes = make([]*node[K, T], 0, rows), make([]uint64, 0, rows)
-	return b
+	return newBatch(r.t, r.w.num, rows)
 }
 
 // PutBatch stages the rows of a batch, which is not to be used any more; see Put.

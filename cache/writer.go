@@ -95,7 +95,7 @@ func (t *Table[K, T]) Put(w *Writer, o Origin, k K, row T) {
 }
 
 // Batch makes an empty batch for PutBatch.
-func (t *Table[K, T]) Batch() *Batch[K, T] { return newBatch(t, 0) }
+func (t *Table[K, T]) Batch() *Batch[K, T] { return newBatch(t, 0, 0) }
 
 // PutBatch is a Put of each row that was added to the batch, in their order, and leaves it empty. In a large table it takes a
 // fraction of the time: a row's place lies in memory that has not been touched for long, twice, and here the processor waits

@@ -73,13 +73,20 @@ func (c *cut) writer() *cache.Writer {
 	return c.w
 }
 
-// fill is called before a row of the table is put: rows of another one that are not stored yet are stored first, so that
-// changes come in their order.
-func (c *cut) fill(table int) {
+// put has the table read a row, which is stored now or later. Rows of another table that are not stored yet are stored
+// first, so that changes come in their order.
+func (c *cut) put(table int, o cache.Origin, row pgx.CollectableRow) error {
 	if c.filling != table {
 		c.flush()
 		c.filling = table
 	}
+	return c.l.e.tables[table].Put(c.writer(), o, row)
+}
+
+// remove removes the row of a key.
+func (c *cut) remove(table int, o cache.Origin, key pgx.CollectableRow) error {
+	c.flush()
+	return c.l.e.tables[table].Delete(c.writer(), o, key)
 }
 
 // flush stores what was put.

@@ -88,12 +88,8 @@ func TestATransactionIsToldInItsOrderAcrossTables(t *testing.T) {
 func TestRowsOfACutThatIsGivenUpAreForgotten(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
 		before := r.store.Revision()
-		w := r.store.Begin()
-		table := r.eng.tables[0]
 		c := newCut(&loop{e: r.eng, cfg: &r.eng.cfg}, &plan{tables: make([]tablePlan, len(r.eng.tables))})
-		c.w = w
-		c.fill(0)
-		if err := table.Put(w, cache.Origin{}, fakeRow{v: rec{77, "given up"}}); err != nil {
+		if err := c.put(0, cache.Origin{}, fakeRow{v: rec{77, "given up"}}); err != nil {
 			t.Fatal(err)
 		}
 		c.abort()

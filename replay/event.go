@@ -73,20 +73,18 @@ func (c *cut) broken(table int) bool {
 
 // apply stages one event.
 func (c *cut) apply(table int, ev *outbox.Event, row pgx.CollectableRow) error {
-	t, o := c.l.e.tables[table], cache.Origin{Xid: ev.Xid, Seq: ev.Seq}
+	o := cache.Origin{Xid: ev.Xid, Seq: ev.Seq}
 	if row == nil && (ev.Op == outbox.Insert || ev.Op == outbox.Update || ev.Op == outbox.Delete) {
 		return errNoRow
 	}
-	if ev.Op == outbox.Insert || ev.Op == outbox.Update {
-		c.fill(table)
-		return t.Put(c.writer(), o, row)
-	}
-	c.flush()
 	switch ev.Op {
+	case outbox.Insert, outbox.Update:
+		return c.put(table, o, row)
 	case outbox.Delete:
-		return t.Delete(c.writer(), o, row)
+		return c.remove(table, o, row)
 	case outbox.Truncate:
-		t.Clear(c.writer(), o)
+		c.flush()
+		c.l.e.tables[table].Clear(c.writer(), o)
 		return nil
 	case outbox.Reload:
 		c.lookup(table, o, row != nil)
@@ -123,14 +121,12 @@ func (c *cut) Reread(table int, key, row pgx.CollectableRow) error {
 	if c.again || c.p.tables[table].reload || c.broken(table) {
 		return nil
 	}
-	t, o := c.l.e.tables[table], c.tables[table].reread
-	c.fill(table)
+	o := c.tables[table].reread
 	var err error
 	if row == nil {
-		c.flush()
-		err = t.Delete(c.writer(), o, key)
+		err = c.remove(table, o, key)
 	} else {
-		err = t.Put(c.writer(), o, row)
+		err = c.put(table, o, row)
 	}
 	if err != nil {
 		c.distrust(table, o.Seq, err)

@@ -39,7 +39,7 @@ type wire struct {
 }
 
 // pool connects by the wire.
-func (w *wire) pool(ctx context.Context, dsn string, change ...func(*pgxpool.Config)) (*pgxpool.Pool, error) {
+func (w *wire) pool(ctx context.Context, dsn string) (*pgxpool.Pool, error) {
 	cfg, err := pgxpool.ParseConfig(dsn)
 	if err != nil {
 		return nil, err
@@ -51,9 +51,6 @@ func (w *wire) pool(ctx context.Context, dsn string, change ...func(*pgxpool.Con
 			return nil, err
 		}
 		return &counted{conn, w}, nil
-	}
-	for _, f := range change {
-		f(cfg)
 	}
 	return pgxpool.NewWithConfig(ctx, cfg)
 }

@@ -3,7 +3,6 @@ package stream
 import (
 	"bytes"
 	"context"
-	"crypto/hmac"
 	"crypto/rand"
 	"encoding/binary"
 	"encoding/json"
@@ -71,10 +70,7 @@ func openQuestion(message []byte, run *outbox.Run) (question, error) {
 	if q.run != run.ID {
 		return question{}, errOtherRun
 	}
-	if !hmac.Equal(mac, sum(run.Key, signed)) {
-		return question{}, errForged
-	}
-	return q, nil
+	return q, verify(run.Key, signed, mac)
 }
 
 var (
@@ -98,8 +94,8 @@ func (q *question) openAnswer(message, key []byte, size int) ([]byte, error) {
 		return nil, errShape
 	}
 	signed := message[:len(message)-macLen]
-	if !hmac.Equal(message[len(signed):], sum(key, signed)) {
-		return nil, errForged
+	if err := verify(key, signed, message[len(signed):]); err != nil {
+		return nil, err
 	}
 	switch body := signed[answerLen:]; len(body) {
 	case size:

@@ -66,8 +66,7 @@ func (c *clock) borneOut(b *batch) {
 	c.answer = nil
 	k := *c
 	k.measured(a.t0, a.clock.Add(a.took), a.now, a.now.Sub(a.t0)+a.took)
-	k.lo, k.hi, k.uptime, k.compared = a.clock, a.clock.Add(a.took), a.uptime, true
-	if k.alike(b) {
+	if k.alike(a.clock, a.took, a.uptime) && k.alike(b.clock, b.took, b.uptime) {
 		*c = k
 	}
 }
@@ -88,7 +87,7 @@ func (c *clock) ours(b *batch, now time.Time) (at time.Time, ok bool) {
 	}
 	d := b.clock.Sub(c.s)
 	at = c.t0.Add(d - d.Abs()*drift/1_000_000)
-	if at.After(now) || !c.alike(b) {
+	if at.After(now) || !c.alike(b.clock, b.took, b.uptime) {
 		return time.Time{}, false
 	}
 	return at, true
@@ -97,10 +96,10 @@ func (c *clock) ours(b *batch, now time.Time) (at time.Time, ok bool) {
 // alike reports whether the server's clock has moved on as the relay's has since the relay's answer, or else the first
 // batch after the measurement. All batches narrow down how the two stand to each other: how long
 // one answer took says nothing of a clock.
-func (c *clock) alike(b *batch) bool {
-	lo, hi := b.clock, b.clock.Add(b.took)
+func (c *clock) alike(lo time.Time, took, uptime time.Duration) bool {
+	hi := lo.Add(took)
 	if c.compared {
-		d := b.uptime - c.uptime
+		d := uptime - c.uptime
 		may := d.Abs() * drift / 1_000_000
 		wasLo, wasHi := c.lo.Add(d-may), c.hi.Add(d+may)
 		switch {
@@ -117,6 +116,6 @@ func (c *clock) alike(b *batch) bool {
 			}
 		}
 	}
-	c.lo, c.hi, c.uptime, c.compared = lo, hi, b.uptime, true
+	c.lo, c.hi, c.uptime, c.compared = lo, hi, uptime, true
 	return true
 }

@@ -89,8 +89,11 @@ func open(message []byte) (part, error) {
 }
 
 // verify says whether the message is of who has the key.
-func (p *part) verify(key []byte) error {
-	if !hmac.Equal(p.mac, sum(key, p.signed)) {
+func (p *part) verify(key []byte) error { return verify(key, p.signed, p.mac) }
+
+// verify says whether the MAC of what is signed was made with the key.
+func verify(key, signed, mac []byte) error {
+	if !hmac.Equal(mac, sum(key, signed)) {
 		return errForged
 	}
 	return nil
