@@ -35,6 +35,9 @@ func (n *node[K, T]) version() uint64 { return n.ver &^ tombstone }
 // live says whether the version is a row and not its absence; a nil node is no row.
 func (n *node[K, T]) live() bool { return n != nil && n.ver&tombstone == 0 }
 
+// shows says whether the version is a row at num. A tombstone's ver is above any number.
+func (n *node[K, T]) shows(num uint64) bool { return n != nil && n.ver <= num }
+
 // walk finds the first version at or below num, nil if there is none. The dead mark has number 0, so a
 // walk that leaves the chain ends there; the caller must compare.
 func (n *node[K, T]) walk(num uint64) *node[K, T] {

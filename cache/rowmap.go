@@ -113,6 +113,20 @@ func (m *rowMap[K, T]) load(k K) *node[K, T] {
 	}
 }
 
+// glance returns the newest version of k, of hash h, where it lies at the first place that may be its own, as most do.
+// nil says nothing.
+func (m *rowMap[K, T]) glance(h uint64, k K) *node[K, T] {
+	t := m.table.Load()
+	b := &t.buckets[t.home(h)]
+	if hits := placesOf(atomic.LoadUint64(&b.bytes), tagOf(h)); hits != 0 {
+		n := (*node[K, T])(atomic.LoadPointer(&b.heads[bits.TrailingZeros64(hits)/8]))
+		if n != nil && n.key == k {
+			return n
+		}
+	}
+	return nil
+}
+
 // each calls fn for the newest version of every key until it returns false. It walks over the table of the
 // moment when it is called.
 func (m *rowMap[K, T]) each(fn func(head *node[K, T]) bool) {

@@ -71,12 +71,11 @@ func (t *Table[K, T]) indexBytes() int64 { return t.indexHeld.Load() }
 
 // Get returns the row of key k in the newest published version. It takes one look-up in a hash map, does
 // not allocate and waits for nobody. Two calls on one goroutine never go back in time.
-func (t *Table[K, T]) Get(k K) (T, bool) {
+func (t *Table[K, T]) Get(k K) (row T, ok bool) {
 	if n := t.latest(k); n != nil {
-		return n.row, true
+		row, ok = n.row, true
 	}
-	var none T
-	return none, false
+	return
 }
 
 // GetRevision is Get with the revision that last changed the row.
@@ -88,7 +87,8 @@ func (t *Table[K, T]) GetRevision(k K) (T, uint64, bool) {
 	return none, 0, false
 }
 
-// latest returns the published version of k, nil if there is no row.
+// latest returns the published version of k, nil if there is no row. Nearly always it is found at a glance, by as few
+// instructions as can be: while one look-up waits for memory, the processor begins the next ones if they are within its reach.
 //
 // The published number is read first. If the head is not newer, it is the version to return: by invariant
 // 1 nothing at or below the number can be missing above it. Otherwise (the head is newer, or the key is
@@ -99,6 +99,15 @@ func (t *Table[K, T]) latest(k K) *node[K, T] {
 	if s == nil {
 		return nil
 	}
+	num, h := s.cur.Load().num, t.rows.hash.of(k)
+	if head := t.rows.glance(h, k); head.shows(num) {
+		return head
+	}
+	return t.search(s, k)
+}
+
+// search is latest without the glance.
+func (t *Table[K, T]) search(s *Store, k K) *node[K, T] {
 	for {
 		st := s.cur.Load()
 		head := t.rows.load(k)
@@ -120,6 +129,9 @@ func (t *Table[K, T]) latest(k K) *node[K, T] {
 
 // at returns the version of k at a pinned number, nil if there is no row.
 func (t *Table[K, T]) at(k K, num uint64) *node[K, T] {
+	if head := t.rows.glance(t.rows.hash.of(k), k); head.shows(num) {
+		return head
+	}
 	for {
 		n := t.rows.load(k).walk(num)
 		if n == t.dead {
