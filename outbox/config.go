@@ -163,15 +163,15 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, last, events, newest, missing, describe, fingerprints, turns, running, leader, registered string
+	open, header, last, events, eventsAfter, newest, missing, describe, fingerprints, fingerprintsPlain, turns, running, leader, registered string
 }
 
 func loadStatements(schema string) (statements, error) {
 	var s statements
 	vars := map[string]string{"schema": schema}
 	for file, into := range map[string]*string{
-		"open": &s.open, "header": &s.header, "last": &s.last, "events": &s.events, "newest": &s.newest,
-		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "turns": &s.turns,
+		"open": &s.open, "header": &s.header, "last": &s.last, "events": &s.events, "events_after": &s.eventsAfter, "newest": &s.newest,
+		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "fingerprints_plain": &s.fingerprintsPlain, "turns": &s.turns,
 		"running": &s.running, "leader": &s.leader, "registered": &s.registered,
 	} {
 		sql, err := psql.Render(files, "sql/"+file+".sql", vars)

@@ -13,12 +13,22 @@ func (s *Session) Exec(ctx context.Context, sql string) error {
 	return err
 }
 
-// EventsPlan is how the server runs the statement that reads events, as this session has it planned.
-func (s *Session) EventsPlan(ctx context.Context) (string, error) {
-	rows, err := s.conn.Query(ctx, "explain execute "+s.fast.events.name+"('1', '{}')", pgx.QueryExecModeSimpleProtocol)
-	if err != nil {
-		return "", err
+// KnowsAsPlain reports whether the session would ask for the short fingerprints of these relations.
+func KnowsAsPlain(s *Session, oids []uint32) bool { return s.fast.allPlain(oids) }
+
+// EventsPlans are how the server runs the statements that read events, as this session has them planned.
+func (s *Session) EventsPlans(ctx context.Context) (string, error) {
+	var plans []string
+	for _, call := range []string{s.fast.events.name + "('1', '{}')", s.fast.eventsAfter.name + "('1')"} {
+		rows, err := s.conn.Query(ctx, "explain execute "+call, pgx.QueryExecModeSimpleProtocol)
+		if err != nil {
+			return "", err
+		}
+		lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
+		if err != nil {
+			return "", err
+		}
+		plans = append(plans, lines...)
 	}
-	lines, err := pgx.CollectRows(rows, pgx.RowTo[string])
-	return strings.Join(lines, "\n"), err
+	return strings.Join(plans, "\n"), nil
 }

@@ -176,6 +176,45 @@ func TestRereadBringsTheRowsThatEventsNameByKey(t *testing.T) {
 	}
 }
 
+// A session that knows its tables as plain asks for less. What it tells is what a session says that knows nothing,
+// whatever becomes of a table.
+func TestFingerprintsOfPlainTablesAreThoseOfAnyTable(t *testing.T) {
+	r := newRig(t)
+	r.Exec(t, "create type mood as enum ('good', 'bad')")
+	s := r.open(t)
+	pos, _ := r.load(t, s)
+	prints := func(s *outbox.Session) []string {
+		return fetch(t, s, outbox.Request{From: pos, Catalogue: true, Relations: s.Relations()}).header.Fingerprints
+	}
+	asked := s.Relations()
+	was := strings.Join(prints(s), " ")
+	for _, step := range []struct {
+		ddl   string
+		plain bool // all are, after it
+	}{
+		{"", true}, {"alter table a add w int default 7", true},
+		{"create table child () inherits (a)", false}, {"alter table child alter v set default 'x'", false}, {"drop table child", true}, {"", true},
+		{"alter table b add mood mood", false}, {"alter type mood rename value 'bad' to 'worse'", false}, {"alter table b drop mood", true},
+		{"drop table b cascade", true}, {"", true},
+	} {
+		if step.ddl != "" {
+			r.Exec(t, step.ddl)
+		}
+		knowing := strings.Join(prints(s), " ")
+		whole := strings.Join(fetch(t, r.open(t), outbox.Request{From: pos, Catalogue: true, Relations: asked}).header.Fingerprints, " ")
+		if knowing != whole {
+			t.Errorf("%q: a session that knows the tables says %q, another one %q", step.ddl, knowing, whole)
+		}
+		if (knowing == was) != (step.ddl == "") {
+			t.Errorf("%q: the fingerprints went from %q to %q", step.ddl, was, knowing)
+		}
+		if got := outbox.KnowsAsPlain(s, asked); got != step.plain {
+			t.Errorf("%q: the session takes the tables for plain: %v", step.ddl, got)
+		}
+		was = knowing
+	}
+}
+
 func TestReloadIsReadInTheSnapshotOfTheEvents(t *testing.T) {
 	r := newRig(t)
 	s := r.open(t)
@@ -370,7 +409,7 @@ func TestTheLogIsReadThroughItsKeyWhateverElseTheFirstFetchReads(t *testing.T) {
 		if got := len(fetch(t, s, req).events); got != 20000 {
 			t.Fatalf("%d events", got)
 		}
-		plan, err := s.EventsPlan(t.Context())
+		plan, err := s.EventsPlans(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -66,6 +66,7 @@ type fetch struct {
 	names  map[string]string // interned table names
 	byName map[string]int    // registered name to index
 	reread map[int][][]byte  // key documents by table
+	plain  bool              // fingerprints_plain.sql was asked
 }
 
 // Relations are the followed tables by oid, as their last load saw them; 0 for
@@ -117,6 +118,9 @@ func (f *fetch) follow(ctx context.Context) error {
 	if errors.Is(err, errNotOneSnapshot) && !byHand {
 		f.fast.byHand = true
 		err = f.pipeline(ctx, true)
+	}
+	if errors.Is(err, errCatalogue) {
+		err = f.pipeline(ctx, byHand || f.fast.byHand)
 	}
 	if err != nil {
 		return fmt.Errorf("outbox: fetch: %w", err)
@@ -176,7 +180,11 @@ func (f *fetch) sendCut(p *pgconn.Pipeline) error {
 		if err != nil {
 			return err
 		}
-		f.fast.fingerprints.send(p, [][]byte{oids}, []int16{0, 0})
+		fingerprints := &f.fast.fingerprints
+		if f.plain = f.fast.allPlain(f.relations()); f.plain {
+			fingerprints = &f.fast.plainFingerprints
+		}
+		fingerprints.send(p, [][]byte{oids}, []int16{0})
 	}
 	return f.sendEvents(p)
 }
@@ -186,7 +194,11 @@ func (f *fetch) sendEvents(p *pgconn.Pipeline) error {
 	if err != nil {
 		return err
 	}
-	f.fast.events.send(p, params, binaryFormats)
+	events := &f.fast.events
+	if len(params) == 1 {
+		events = &f.fast.eventsAfter
+	}
+	events.send(p, params, binaryFormats)
 	return nil
 }
 
@@ -248,8 +260,14 @@ func (f *fetch) readFingerprints(p *pgconn.Pipeline) error {
 			return errors.Join(fmt.Errorf("outbox: fingerprint of table %q", v[0]), closeErr)
 		}
 		f.header.Fingerprints[n-1] = string(v[1])
+		if !f.plain {
+			f.fast.learn(f.relations()[n-1], string(v[1]), string(v[2]) == "t")
+		}
 	}
-	_, err = rr.Close()
+	if _, err = rr.Close(); err == nil && f.plain && !f.fast.unchanged(f.relations(), f.header.Fingerprints) {
+		f.fast.plain = nil
+		return errCatalogue
+	}
 	return err
 }
 

@@ -222,7 +222,8 @@ func (f *fetch) fingerprintNow(ctx context.Context) error {
 		return err
 	}
 	p := f.fast.pg.StartPipeline(ctx)
-	f.fast.fingerprints.send(p, [][]byte{oids}, []int16{0, 0})
+	f.plain = false
+	f.fast.fingerprints.send(p, [][]byte{oids}, []int16{0})
 	err = p.Sync()
 	if err == nil {
 		err = f.readFingerprints(p)

@@ -34,7 +34,9 @@ const drawSQL = "select pg_current_xact_id()::text::bigint"
 type fetcher struct {
 	pg *pgconn.PgConn
 
-	header, draw, fingerprints, events, last statement
+	header, draw, fingerprints, plainFingerprints, events, eventsAfter, last statement
+
+	plain map[uint32]string // the fingerprints of tables, by oid, that have neither partitions nor types of others
 
 	byHand bool // transactions are begun by hand: the session's default does not reach them
 }
@@ -49,12 +51,14 @@ var binaryFormats = []int16{1}
 
 func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
 	return &fetcher{
-		pg:           conn.PgConn(),
-		header:       statement{name: "lockstep_header", sql: sql.header},
-		draw:         statement{name: "lockstep_draw", sql: drawSQL},
-		fingerprints: statement{name: "lockstep_fingerprints", sql: sql.fingerprints, params: []uint32{pgtype.OIDArrayOID}},
-		last:         statement{name: "lockstep_last", sql: sql.last},
-		events:       statement{name: "lockstep_events", sql: sql.events, params: []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
+		pg:                conn.PgConn(),
+		header:            statement{name: "lockstep_header", sql: sql.header},
+		draw:              statement{name: "lockstep_draw", sql: drawSQL},
+		fingerprints:      statement{name: "lockstep_fingerprints", sql: sql.fingerprints, params: []uint32{pgtype.OIDArrayOID}},
+		plainFingerprints: statement{name: "lockstep_fingerprints_plain", sql: sql.fingerprintsPlain, params: []uint32{pgtype.OIDArrayOID}},
+		last:              statement{name: "lockstep_last", sql: sql.last},
+		events:            statement{name: "lockstep_events", sql: sql.events, params: []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
+		eventsAfter:       statement{name: "lockstep_events_after", sql: sql.eventsAfter, params: []uint32{pgtype.XID8OID}},
 	}
 }
 
@@ -63,12 +67,44 @@ func (f *fetcher) prepare(ctx context.Context) (err error) {
 	if f.events.sd != nil {
 		return nil
 	}
-	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.last, &f.events} {
+	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.plainFingerprints, &f.last, &f.events, &f.eventsAfter} {
 		if s.sd, err = f.pg.Prepare(ctx, s.name, s.sql, s.params); err != nil {
 			return fmt.Errorf("outbox: prepare the fetch: %w", err)
 		}
 	}
 	return nil
+}
+
+// allPlain reports whether all of these relations, by oid, are known to be plain.
+func (f *fetcher) allPlain(oids []uint32) bool {
+	for _, oid := range oids {
+		if _, ok := f.plain[oid]; !ok {
+			return false
+		}
+	}
+	return true
+}
+
+// learn notes the fingerprint of a relation that is plain, or that it is not.
+func (f *fetcher) learn(oid uint32, fingerprint string, plain bool) {
+	if !plain {
+		delete(f.plain, oid)
+		return
+	}
+	if f.plain == nil {
+		f.plain = make(map[uint32]string)
+	}
+	f.plain[oid] = fingerprint
+}
+
+// unchanged reports whether these relations have the fingerprints by which they were plain.
+func (f *fetcher) unchanged(oids []uint32, fingerprints []string) bool {
+	for i, oid := range oids {
+		if f.plain[oid] != fingerprints[i] {
+			return false
+		}
+	}
+	return true
 }
 
 // send queues the statement.
@@ -106,6 +142,9 @@ func skip(p *pgconn.Pipeline, n int) error {
 	}
 	return nil
 }
+
+// errCatalogue means that a table's fingerprint has changed, or what it is made of: it is to be read from everything again.
+var errCatalogue = errors.New("the catalogue has changed")
 
 // errNotOneSnapshot means that the statements of a fetch did not share one.
 var errNotOneSnapshot = errors.New("its transaction was not REPEATABLE READ")
@@ -213,14 +252,13 @@ func readTime(b []byte) time.Time {
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + epoch)
 }
 
-// xidParams are the two parameters of events.sql.
+// xidParams are the parameters of events.sql, or, where the position leaves out nothing, the one of events_after.sql.
 func xidParams(tm *pgtype.Map, from Position) ([][]byte, error) {
 	xmax := binary.BigEndian.AppendUint64(nil, from.xmax)
-	xip := from.xip
-	if xip == nil {
-		xip = []uint64{}
+	if len(from.xip) == 0 {
+		return [][]byte{xmax}, nil
 	}
-	list, err := tm.Encode(pgtype.XID8ArrayOID, pgtype.BinaryFormatCode, xip, nil)
+	list, err := tm.Encode(pgtype.XID8ArrayOID, pgtype.BinaryFormatCode, from.xip, nil)
 	if err != nil {
 		return nil, fmt.Errorf("outbox: encode the position: %w", err)
 	}

@@ -5,7 +5,8 @@
 -- Every node asks this every few seconds for as long as it lives, so each catalogue is asked by an index for
 -- one relation or type at a time (offset 0: it is not made a join, for which the planner reads
 -- the whole catalogue), and nothing is made unique on the way, for which the executor prepares a table as large as the planner's
--- guess. Neither partitions nor types lead back to themselves. Types of Postgres' own (below 16384) lead to none that could change.
+-- guess. The third column tells that there are no partitions and no such types, for whom fingerprints_plain.sql has the same
+-- text. Neither partitions nor types lead back to themselves. Types of Postgres' own (below 16384) lead to none that could change.
 with recursive
 t as materialized (select u.relid, u.n from unnest($1::oid[]) with ordinality u(relid, n)),
 tree(n, part) as (
@@ -50,5 +51,6 @@ facts(n, fact) as (
     select 'r' || r.name || ':' || r.xmin from :"schema".tables r join pg_class c on c.oid = r.relid where r.relid = t.relid offset 0
   ) f(fact)
 )
-select t.n::int, coalesce(pg_catalog.hashtextextended(string_agg(distinct f.fact, ',' order by f.fact), 0)::text, '')
+select t.n::int, coalesce(pg_catalog.hashtextextended(string_agg(distinct f.fact, ',' order by f.fact), 0)::text, ''),
+       (select count(*) from tree x where x.n = t.n) = 1 and not exists (select from types y where y.n = t.n)
 from t left join facts f on f.n = t.n group by t.n order by t.n
