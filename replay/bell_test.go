@@ -134,6 +134,51 @@ func TestWithNothingUnaccountedForOnlyTheBeatFetches(t *testing.T) {
 	})
 }
 
+// Where nothing happens for long and the bell rings, a node looks less often, and as often as ever once something does.
+func TestANodeThatIsIdleForLongLooksLessOften(t *testing.T) {
+	for name, c := range map[string]struct {
+		cfg  Config
+		bell string
+		want time.Duration // between two looks
+	}{
+		"":                         {Config{}, "notify", 400 * time.Millisecond},
+		"with little time to miss": {Config{MaxStale: 800 * time.Millisecond}, "notify", 320 * time.Millisecond},
+		"with no time to miss":     {Config{MaxStale: 300 * time.Millisecond}, "notify", 250 * time.Millisecond},
+		"at polling":               {Config{}, "poll", 250 * time.Millisecond},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.cfg.CatalogueEvery = time.Hour
+			live(t, c.cfg, func(t *testing.T, r *rig) {
+				r.quiet()
+				r.set(func(db *fakeDB) { db.stills, db.bell = true, c.bell })
+				time.Sleep((calmAfter + 1) * r.eng.cfg.Beat)
+				if got := r.between(); got != c.want {
+					t.Errorf("%v between two looks, want %v", got, c.want)
+				}
+				r.write(emp, 3, "three")
+				time.Sleep(2 * r.eng.cfg.Beat)
+				if got := r.between(); got != r.eng.cfg.Beat {
+					t.Errorf("%v between two looks after a commit, want %v", got, r.eng.cfg.Beat)
+				}
+				r.wantState(Live)
+			})
+		})
+	}
+}
+
+// between is the time between the next two looks.
+func (r *rig) between() time.Duration {
+	var at []time.Time
+	for last := r.eng.Status().LastFetch; len(at) < 2; {
+		time.Sleep(time.Millisecond)
+		synctest.Wait()
+		if now := r.eng.Status().LastFetch; now.After(last) {
+			at, last = append(at, now), now
+		}
+	}
+	return at[1].Sub(at[0])
+}
+
 // A beat at which no number has been handed out fetches nothing, and the position stays; whatever is
 // not so plain is fetched as ever.
 func TestABeatThatFindsNoNewNumberFetchesNothing(t *testing.T) {
@@ -262,28 +307,42 @@ func ringAndBarrierDuringACut(t *testing.T, r *rig) {
 }
 
 // Writers at full speed, who ring at every commit, are followed some
-// milliseconds behind and not with a fetch each; whoever asks is answered at once.
+// milliseconds behind and not with a fetch each, and with a third of the fetches where each brings many commits; whoever
+// asks is answered at once.
 func TestAStormOfRingsIsAnsweredAtABoundedRate(t *testing.T) {
+	for name, storm := range map[string]struct {
+		every time.Duration // a commit
+		most  time.Duration // until it is visible
+		least int           // fetches in five seconds
+	}{
+		"some commits in each cut": {2 * time.Millisecond, 10 * time.Millisecond, 450},
+		"many commits in each cut": {time.Millisecond, 30 * time.Millisecond, 150},
+	} {
+		t.Run(name, func(t *testing.T) { testStorm(t, storm.every, storm.most, storm.least) })
+	}
+}
+
+func testStorm(t *testing.T, every, most time.Duration, least int) {
 	live(t, Config{MaxFetchRate: 100}, func(t *testing.T, r *rig) {
 		r.quiet()
-		before := r.fetches()
+		before, began := r.fetches(), time.Now()
 		late := time.Duration(0)
-		for i := range 5000 {
+		for i := 0; time.Since(began) < 5*time.Second; i++ {
 			r.write(emp, 2, fmt.Sprint(i))
 			at := time.Now()
 			for first := true; first || i%100 == 0 && content(r.emp)[2] != fmt.Sprint(i); first = false {
-				time.Sleep(time.Millisecond)
+				time.Sleep(every)
 				synctest.Wait()
 			}
 			if i%100 == 0 {
 				late = max(late, time.Since(at))
 			}
 		}
-		if n := r.fetches() - before; n < 450 || n > 600 {
-			t.Errorf("5,000 rings in 5 seconds made %d fetches, want about 100 a second", n)
+		if n := r.fetches() - before; n < least || n > least*4/3 {
+			t.Errorf("a ring every %v, for 5 seconds, made %d fetches, want %d and a few more", every, n, least)
 		}
-		if late == 0 || late > 11*time.Millisecond {
-			t.Errorf("a commit became visible %v late at most, want up to 10 ms", late)
+		if late < every || late > most+every {
+			t.Errorf("a commit became visible %v late at most, want up to %v", late, most)
 		}
 		r.write(emp, 2, "asked for")
 		at := time.Now()

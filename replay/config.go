@@ -11,7 +11,8 @@ import (
 // which ends the field's comment.
 type Config struct {
 	// Beat is the longest time between the beginnings of two looks for changes (a fetch, or
-	// a beat that finds nothing to fetch) while a session is healthy; it bounds what a lost ring costs. 250 ms.
+	// a beat that finds nothing to fetch) while a session is healthy; it bounds what a lost ring costs. 250 ms. Where the bell rings and eight
+	// beats in a row have found nothing, it is up to three fifths longer, two fifths of MaxStale at the most.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed fetch, or beat that found nothing to fetch, may have begun for the
 	// engine to call itself live. It must be longer than Beat. 1 s.
@@ -41,7 +42,8 @@ type Config struct {
 	QuickFor time.Duration
 	// MaxFetchRate bounds the fetches in a second that rings and unaccounted
 	// numbers may cause; what is asked for (Barrier, WaitFor, a write of this
-	// node's own) comes on top. A quarter of it may come at once. 250.
+	// node's own) comes on top. A quarter of it may come at once. Where each brings
+	// eight transactions or more, a third of the rate must do. 250.
 	MaxFetchRate int
 	// MaxBytes is the memory, as the cache counts it, that the rows may take.
 	// No limit.

@@ -5,6 +5,11 @@ import (
 	"time"
 )
 
+// crowd is the number of transactions in a cut from which on a third of the fetches is enough. A fetch and what comes of it
+// cost the server and the node about as much as this many transactions cost their writers, who have the more of the
+// processors the fewer fetches there are.
+const crowd = 8
+
 // restrain waits until the pace allows the next fetch that rings and looks cause. A single commit is answered
 // at once; under writers at full speed one fetch brings what some milliseconds have committed, and the server
 // has its time for them. Whoever asks for a fetch is not held up.
@@ -12,7 +17,11 @@ func (l *loop) restrain(ctx context.Context, sess Session, why cause) (cause, er
 	if why == byAsk || why == byBeat {
 		return why, nil
 	}
-	wait := l.pace.Take(time.Now(), float64(l.cfg.MaxFetchRate))
+	rate := float64(l.cfg.MaxFetchRate)
+	if l.crowded {
+		rate /= 3
+	}
+	wait := l.pace.Take(time.Now(), rate)
 	if wait <= 0 {
 		return why, nil
 	}
