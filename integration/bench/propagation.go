@@ -10,6 +10,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/jackc/pgx/v5"
+
 	"github.com/pglockstep/lockstep"
 )
 
@@ -53,7 +55,9 @@ func (b *bench) steady(ctx context.Context) error {
 			return err
 		}
 		list = append(list, peers...)
-		list = append(list, way{askedWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.asked})
+		list = append(list,
+			way{askedWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.asked},
+			way{askedSameWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.askedSame})
 	}
 	took := map[string]map[float64]series{}
 	for w := range inTurns(b.rounds, list) {
@@ -71,6 +75,7 @@ func (b *bench) steady(ctx context.Context) error {
 	bare, ours := took["bare NOTIFY"], took["lockstep"]
 	b.value("100 commits/s, commit to visible: median, lockstep less bare NOTIFY", "ms", "from COMMIT sent to the row in memory, and to a notification that says only that something happened", ours[0.5].less(bare[0.5]), atMost(0.4))
 	b.value(askedLess, "ms", "the same for a listener that then asks for one value over another connection: whoever trusts no notification pays this", took[askedWay][0.5].less(bare[0.5]), nil)
+	b.value(askedSameLess, "ms", "the same over the connection that listens", took[askedSameWay][0.5].less(bare[0.5]), nil)
 	b.ratio("100 commits/s, commit to visible: p99, lockstep / bare NOTIFY", "the same at the 99th percentile", ours[0.99].over(bare[0.99]), atMost(4))
 	for _, w := range list {
 		b.value("100 commits/s, commit to visible: median, "+w.name, "ms", "from COMMIT sent until it is known to another connection's owner", took[w.name][0.5], nil)
@@ -93,7 +98,7 @@ func (b *bench) timeWay(ctx context.Context, w way) ([]time.Duration, error) {
 }
 
 func (b *bench) bare(ctx context.Context, c *clock) (func() error, error) {
-	stop, err := b.listen(ctx, "bare", func(payload string) {
+	stop, err := b.listen(ctx, "bare", func(_ *pgx.Conn, payload string) {
 		if n, err := strconv.ParseInt(payload, 10, 64); err == nil {
 			c.arrive(n)
 		}
@@ -102,8 +107,10 @@ func (b *bench) bare(ctx context.Context, c *clock) (func() error, error) {
 }
 
 const (
-	askedWay  = "bare NOTIFY and a SELECT"
-	askedLess = "100 commits/s, commit to visible: median, bare NOTIFY and a SELECT less bare NOTIFY"
+	askedWay      = "bare NOTIFY and a SELECT"
+	askedLess     = "100 commits/s, commit to visible: median, bare NOTIFY and a SELECT less bare NOTIFY"
+	askedSameWay  = "bare NOTIFY and a SELECT on its connection"
+	askedSameLess = "100 commits/s, commit to visible: median, bare NOTIFY and a SELECT on its connection less bare NOTIFY"
 )
 
 // asked is bare, and then asks the server for one value.
@@ -112,11 +119,29 @@ func (b *bench) asked(ctx context.Context, c *clock) (func() error, error) {
 	if err != nil {
 		return nil, err
 	}
+	stop, err := b.askedOn(ctx, c, func(*pgx.Conn) *pgx.Conn { return conn.Conn() })
+	if err != nil {
+		conn.Release()
+		return nil, err
+	}
+	return func() error {
+		defer conn.Release()
+		return stop()
+	}, nil
+}
+
+// askedSame asks on the connection that listens.
+func (b *bench) askedSame(ctx context.Context, c *clock) (func() error, error) {
+	return b.askedOn(ctx, c, func(ear *pgx.Conn) *pgx.Conn { return ear })
+}
+
+// askedOn asks on a connection that is picked by the one that listens.
+func (b *bench) askedOn(ctx context.Context, c *clock, pick func(ear *pgx.Conn) *pgx.Conn) (func() error, error) {
 	var failed error // set before stop returns
-	stop, err := b.listen(ctx, "asked", func(payload string) {
+	stop, err := b.listen(ctx, "asked", func(ear *pgx.Conn, payload string) {
 		n, err := strconv.ParseInt(payload, 10, 64)
 		if err == nil {
-			_, err = conn.Exec(ctx, "select $1::bigint", n)
+			_, err = pick(ear).Exec(ctx, "select $1::bigint", n)
 		}
 		if err != nil {
 			failed = err
@@ -125,12 +150,10 @@ func (b *bench) asked(ctx context.Context, c *clock) (func() error, error) {
 		c.arrive(n)
 	})
 	if err != nil {
-		conn.Release()
 		return nil, err
 	}
 	return func() error {
 		stop()
-		conn.Release()
 		return failed
 	}, nil
 }

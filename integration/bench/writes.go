@@ -102,7 +102,7 @@ func writes(ctx context.Context, b *bench) error {
 		return err
 	}
 	defer func() { _ = node.Close(ctx) }() // the process ends
-	stop, err := b.listen(ctx, "tutorial", func(string) {})
+	stop, err := b.listen(ctx, "tutorial", func(*pgx.Conn, string) {})
 	if err != nil {
 		return err
 	}
@@ -275,8 +275,8 @@ func (b *bench) write(ctx context.Context, table string, async bool, end time.Ti
 	return nil
 }
 
-// listen hears a channel on a connection of its own.
-func (b *bench) listen(ctx context.Context, channel string, heard func(payload string)) (stop func(), err error) {
+// listen hears a channel on a connection of its own, which heard may use.
+func (b *bench) listen(ctx context.Context, channel string, heard func(conn *pgx.Conn, payload string)) (stop func(), err error) {
 	conn, err := pgx.Connect(ctx, b.server.DSN("postgres"))
 	if err != nil {
 		return nil, err
@@ -293,7 +293,7 @@ func (b *bench) listen(ctx context.Context, channel string, heard func(payload s
 			if err != nil {
 				return
 			}
-			heard(n.Payload)
+			heard(conn, n.Payload)
 		}
 	}()
 	return func() {
