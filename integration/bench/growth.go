@@ -84,7 +84,8 @@ type costs struct {
 	perCommit              float64 // fetches for a commit, where commits are far apart
 }
 
-// The beat, and the highest rate of fetches; see package replay.
+// The beats of a node to which something happens, and the highest rate of fetches; see package replay. (That cuts of many
+// transactions make do with a third of them is left out: the model says the more.)
 const beats, mostFetches = 4.0, 250.0
 
 func (c costs) fetches(r float64) float64 { return min(mostFetches, beats+c.perCommit*r) }
