@@ -134,6 +134,43 @@ func TestWithNothingUnaccountedForOnlyTheBeatFetches(t *testing.T) {
 	})
 }
 
+// Those who ask in a storm have a fetch each, and do not use up what rings may cause: once they stop, a node is
+// as quick and as live as before.
+func TestAsksInAStormLeaveNothingBehind(t *testing.T) {
+	live(t, Config{}, func(t *testing.T, r *rig) {
+		r.quiet()
+		for range 2000 { // ten seconds
+			for range crowd {
+				r.write(emp, 2, "in the storm")
+			}
+			if err := r.eng.Barrier(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(5 * time.Millisecond)
+		}
+		r.write(emp, 2, "after it")
+		time.Sleep(r.eng.cfg.Beat)
+		synctest.Wait()
+		r.want(r.emp, 2, "after it")
+		time.Sleep(2 * r.eng.cfg.MaxStale)
+		synctest.Wait()
+		r.wantState(Live)
+	})
+}
+
+// A rate so low that its pause is longer than a beat delays what rings, and not the beat.
+func TestALowRateOfFetchesLeavesANodeLive(t *testing.T) {
+	live(t, Config{MaxFetchRate: 1}, func(t *testing.T, r *rig) {
+		r.quiet()
+		for range 1000 { // ten seconds
+			r.write(emp, 2, "in the storm")
+			time.Sleep(10 * time.Millisecond)
+			synctest.Wait()
+			r.wantState(Live)
+		}
+	})
+}
+
 // Where nothing happens for long and the bell rings, a node looks less often, and as often as ever once something does.
 func TestANodeThatIsIdleForLongLooksLessOften(t *testing.T) {
 	for name, c := range map[string]struct {

@@ -12,7 +12,7 @@ const crowd = 8
 
 // restrain waits until the pace allows the next fetch that rings and looks cause. A single commit is answered
 // at once; under writers at full speed one fetch brings what some milliseconds have committed, and the server
-// has its time for them. Whoever asks for a fetch is not held up.
+// has its time for them. Whoever asks for a fetch is not held up, nor is the beat.
 func (l *loop) restrain(ctx context.Context, sess Session, why cause) (cause, error) {
 	if why == byAsk || why == byBeat {
 		return why, nil
@@ -21,7 +21,8 @@ func (l *loop) restrain(ctx context.Context, sess Session, why cause) (cause, er
 	if l.crowded {
 		rate /= 3
 	}
-	wait := l.pace.Take(time.Now(), rate)
+	now := time.Now()
+	wait := min(l.pace.Take(now, rate), l.lastFetch.Add(l.beat()).Sub(now))
 	if wait <= 0 {
 		return why, nil
 	}

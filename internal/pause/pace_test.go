@@ -22,3 +22,17 @@ func TestAPaceLetsTheRateThroughAndNoMore(t *testing.T) {
 		}
 	})
 }
+
+// Who takes a token and does not wait for it owes that one and no more, however often.
+func TestWhoDoesNotWaitOwesOneToken(t *testing.T) {
+	const rate = 100
+	var p pause.Pace
+	now := time.Now()
+	for range 100_000 {
+		now = now.Add(time.Millisecond)
+		p.Take(now, rate)
+	}
+	if wait := p.Take(now, rate); wait > time.Second/rate {
+		t.Errorf("after a storm of takes the next one waits %v, want %v at most", wait, time.Second/rate)
+	}
+}
