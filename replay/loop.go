@@ -35,8 +35,8 @@ type loop struct {
 	catalogue  time.Time // when the catalogue is to be compared again
 	lastDraw   time.Time
 	pace       pause.Pace
-	crowded    bool // the last cut had so many transactions that it is better to wait for more
-	calm       int  // beats in a row that found nothing, under a bell that rings
+	crowded    bool // transactions come so fast that it is better to wait for more
+	calm       int  // beats in a row that found nothing
 
 	began    time.Time // the fetch of the last cut; zero: none was published
 	identity string    // of the database that the position belongs to
@@ -116,7 +116,7 @@ func (l *loop) wait(ctx context.Context, sess Session) (cause, error) {
 		return 0, ErrBellLost
 	default:
 	}
-	at, why := l.next(time.Now())
+	at, why := l.next(time.Now(), sess)
 	return l.sleep(ctx, sess, sess.Rings(), time.Until(at), why)
 }
 
@@ -145,8 +145,8 @@ func (l *loop) sleep(ctx context.Context, sess Session, rings <-chan struct{}, d
 // its commit may end after the other's, so after a ring there may be more to
 // come. The numbers handed out tell: as long as some are not accounted for the
 // engine looks again, after 1, 2, 4 ... ms up to the beat.
-func (l *loop) next(now time.Time) (time.Time, cause) {
-	at, why := l.lastFetch.Add(l.beat()), byBeat
+func (l *loop) next(now time.Time, sess Session) (time.Time, cause) {
+	at, why := l.lastFetch.Add(l.beat(sess)), byBeat
 	if now.Before(l.quickUntil) {
 		if quick := l.lastFetch.Add(l.cfg.QuickEvery); quick.Before(at) {
 			at, why = quick, byQuick
@@ -163,18 +163,21 @@ func (l *loop) next(now time.Time) (time.Time, cause) {
 // calmAfter is the number of beats in a row that find nothing after which a node looks less often.
 const calmAfter = 8
 
-// beat is the longest time until the next look. Where the bell has rung for all there was, and nothing has been for some time,
+// beat is the longest time between two looks. Where a bell would ring, and nothing has been for some time,
 // it is longer: most nodes are idle most of the time. A look that fails or is late still leaves time for another
 // before the engine is no longer live.
-func (l *loop) beat() time.Duration {
-	if l.calm < calmAfter {
+func (l *loop) beat(sess Session) time.Duration {
+	if !hasBell(sess) || l.calm < calmAfter {
 		return l.cfg.Beat
 	}
 	return max(l.cfg.Beat, min(8*l.cfg.Beat/5, 2*l.cfg.MaxStale/5))
 }
 
-// rings reports whether somebody tells the session of commits: not at polling, nor over a stream, where a look asks nobody.
-func rings(sess Session) bool { return sess.Bell() == "notify" || sess.Bell() == "wal" }
+// hasBell reports whether somebody tells the session of commits: not at polling, nor over a stream, where a look asks nobody.
+func hasBell(sess Session) bool {
+	bell := outbox.Bell(sess.Bell())
+	return bell == outbox.BellNotify || bell == outbox.BellWAL
+}
 
 // plan makes the plan of the next cut of a session that follows.
 func (l *loop) plan(why cause) *plan {
@@ -217,9 +220,7 @@ func (l *loop) still(ctx context.Context, sess Session, p *plan) (still bool, er
 		return false, nil
 	}
 	l.lastFetch, l.failures = began, 0
-	if l.calm++; !rings(sess) {
-		l.calm = 0
-	}
+	l.calm++
 	l.look = min(2*l.look, l.cfg.Beat)
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()
@@ -243,8 +244,7 @@ func (l *loop) paced(c *cut, news bool, sess Session) {
 	} else {
 		l.look = min(2*l.look, l.cfg.Beat)
 	}
-	l.crowded = c.p.kind == follow && (c.txs.over || len(c.txs.list) >= crowd)
-	if c.found() || news || c.p.rung || !rings(sess) {
+	if c.found() || news || c.p.rung {
 		l.calm = 0
 	}
 	if !c.found() {

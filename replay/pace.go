@@ -5,10 +5,18 @@ import (
 	"time"
 )
 
-// crowd is the number of transactions in a cut from which on a third of the fetches is enough. A fetch and what comes of it
-// cost the server and the node about as much as this many transactions cost their writers, who have the more of the
-// processors the fewer fetches there are.
+// crowd is the number of transactions for each fetch, at the highest rate of fetches, from which on a third of the rate is enough.
+// A fetch and what comes of it cost the server and the node about as much as this many transactions cost their writers, who
+// have the more of the processors the fewer fetches there are.
 const crowd = 8
+
+// crowds reports whether the cut, which follows the last one, has brought so many: by the time between the two, whatever
+// the rate of fetches was.
+func (l *loop) crowds(c *cut) bool {
+	n := len(c.txs.list)
+	fast := float64(n) >= crowd*float64(l.cfg.MaxFetchRate)*c.h.Began.Sub(l.began).Seconds()
+	return c.p.kind == follow && (c.txs.over || n >= crowd && fast)
+}
 
 // restrain waits until the pace allows the next fetch that rings and looks cause. A single commit is answered
 // at once; under writers at full speed one fetch brings what some milliseconds have committed, and the server
@@ -22,7 +30,7 @@ func (l *loop) restrain(ctx context.Context, sess Session, why cause) (cause, er
 		rate /= 3
 	}
 	now := time.Now()
-	wait := min(l.pace.Take(now, rate), l.lastFetch.Add(l.beat()).Sub(now))
+	wait := min(l.pace.Take(now, rate), l.lastFetch.Add(l.beat(sess)).Sub(now))
 	if wait <= 0 {
 		return why, nil
 	}
