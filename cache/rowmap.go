@@ -90,8 +90,10 @@ func freePlace(bytes uint64) (int, bool) {
 }
 
 // load returns the newest version of k, nil if there is none.
-func (m *rowMap[K, T]) load(k K) *node[K, T] {
-	h := m.hash.of(k)
+func (m *rowMap[K, T]) load(k K) *node[K, T] { return m.loadHashed(m.hash.of(k), k) }
+
+// loadHashed is load of a key of hash h.
+func (m *rowMap[K, T]) loadHashed(h uint64, k K) *node[K, T] {
 	t := m.table.Load()
 	tag := tagOf(h)
 	home := t.home(h)

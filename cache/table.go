@@ -75,7 +75,7 @@ func (t *Table[K, T]) Get(k K) (row T, ok bool) {
 	if n := t.latest(k); n != nil {
 		row, ok = n.row, true
 	}
-	return
+	return // nothing more: it is just small enough to be inlined
 }
 
 // GetRevision is Get with the revision that last changed the row.
@@ -91,9 +91,7 @@ func (t *Table[K, T]) GetRevision(k K) (T, uint64, bool) {
 // instructions as can be: while one look-up waits for memory, the processor begins the next ones if they are within its reach.
 //
 // The published number is read first. If the head is not newer, it is the version to return: by invariant
-// 1 nothing at or below the number can be missing above it. Otherwise (the head is newer, or the key is
-// gone) the version may have been collected in favour of a newer one that has been published meanwhile,
-// and what lies below it may be older than what this goroutine has seen; then it all starts again.
+// 1 nothing at or below the number can be missing above it.
 func (t *Table[K, T]) latest(k K) *node[K, T] {
 	s := t.store.Load()
 	if s == nil {
@@ -103,14 +101,16 @@ func (t *Table[K, T]) latest(k K) *node[K, T] {
 	if head := t.rows.glance(h, k); head.shows(num) {
 		return head
 	}
-	return t.search(s, k)
+	return t.search(s, h, k)
 }
 
-// search is latest without the glance.
-func (t *Table[K, T]) search(s *Store, k K) *node[K, T] {
+// search is latest of a key of hash h, without the glance. Where the head is newer than the published number, or the key is
+// gone, the version may have been collected in favour of a newer one that has been published meanwhile,
+// and what lies below it may be older than what this goroutine has seen; then it all starts again.
+func (t *Table[K, T]) search(s *Store, h uint64, k K) *node[K, T] {
 	for {
 		st := s.cur.Load()
-		head := t.rows.load(k)
+		head := t.rows.loadHashed(h, k)
 		if head != nil && head.version() <= st.num {
 			if head.live() {
 				return head
@@ -129,11 +129,12 @@ func (t *Table[K, T]) search(s *Store, k K) *node[K, T] {
 
 // at returns the version of k at a pinned number, nil if there is no row.
 func (t *Table[K, T]) at(k K, num uint64) *node[K, T] {
-	if head := t.rows.glance(t.rows.hash.of(k), k); head.shows(num) {
+	h := t.rows.hash.of(k)
+	if head := t.rows.glance(h, k); head.shows(num) {
 		return head
 	}
 	for {
-		n := t.rows.load(k).walk(num)
+		n := t.rows.loadHashed(h, k).walk(num)
 		if n == t.dead {
 			continue // unlinked under our feet; the map has the newer head by now
 		}
