@@ -163,7 +163,7 @@ func (e *TableError) Unwrap() []error {
 
 // statements are the rendered files that a session uses.
 type statements struct {
-	open, header, last, events, eventsAfter, newest, missing, describe, fingerprints, fingerprintsPlain, turns, running, leader, registered string
+	open, header, last, events, eventsAfter, newest, missing, describe, fingerprints, plainFingerprints, turns, running, leader, registered string
 }
 
 func loadStatements(schema string) (statements, error) {
@@ -171,7 +171,7 @@ func loadStatements(schema string) (statements, error) {
 	vars := map[string]string{"schema": schema}
 	for file, into := range map[string]*string{
 		"open": &s.open, "header": &s.header, "last": &s.last, "events": &s.events, "events_after": &s.eventsAfter, "newest": &s.newest,
-		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "fingerprints_plain": &s.fingerprintsPlain, "turns": &s.turns,
+		"missing": &s.missing, "describe": &s.describe, "fingerprints": &s.fingerprints, "fingerprints_plain": &s.plainFingerprints, "turns": &s.turns,
 		"running": &s.running, "leader": &s.leader, "registered": &s.registered,
 	} {
 		sql, err := psql.Render(files, "sql/"+file+".sql", vars)

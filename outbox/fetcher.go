@@ -2,6 +2,7 @@ package outbox
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
@@ -17,7 +18,7 @@ import (
 )
 
 // Fetch brings one cut to the sink, in one round trip; one that loads or
-// rereads takes a few more. After an error the session can only be closed.
+// rereads, or finds that the catalogue has changed, takes more. After an error the session can only be closed.
 func (s *Session) Fetch(ctx context.Context, req Request, sink Sink) error {
 	if !s.pooled {
 		if err := s.fast.prepare(ctx); err != nil {
@@ -66,7 +67,6 @@ type fetch struct {
 	names  map[string]string // interned table names
 	byName map[string]int    // registered name to index
 	reread map[int][][]byte  // key documents by table
-	plain  bool              // fingerprints_plain.sql was asked
 }
 
 // Relations are the followed tables by oid, as their last load saw them; 0 for
@@ -116,11 +116,11 @@ func (f *fetch) follow(ctx context.Context) error {
 	byHand := f.pooled || f.fast.byHand || f.req.Snapshot != ""
 	err := f.pipeline(ctx, byHand)
 	if errors.Is(err, errNotOneSnapshot) && !byHand {
-		f.fast.byHand = true
-		err = f.pipeline(ctx, true)
+		f.fast.byHand, byHand = true, true
+		err = f.pipeline(ctx, byHand)
 	}
 	if errors.Is(err, errCatalogue) {
-		err = f.pipeline(ctx, byHand || f.fast.byHand)
+		err = f.pipeline(ctx, byHand)
 	}
 	if err != nil {
 		return fmt.Errorf("outbox: fetch: %w", err)
@@ -163,7 +163,7 @@ func (f *fetch) pipeline(ctx context.Context, byHand bool) error {
 	if err == nil {
 		err = skip(p, len(after))
 	}
-	if closeErr := p.Close(); err == nil {
+	if closeErr := p.Close(); err == nil || closeErr != nil && errors.Is(err, errCatalogue) { // it is not to be tried again then
 		err = closeErr
 	}
 	return err
@@ -176,29 +176,29 @@ func (f *fetch) sendCut(p *pgconn.Pipeline) error {
 		f.fast.draw.send(p, nil, binaryFormats)
 	}
 	if f.req.Catalogue {
-		oids, err := f.relids()
-		if err != nil {
-			return err
-		}
 		fingerprints := &f.fast.fingerprints
-		if f.plain = f.fast.allPlain(f.relations()); f.plain {
+		if f.fast.allPlain(f.relations()) {
 			fingerprints = &f.fast.plainFingerprints
 		}
-		fingerprints.send(p, [][]byte{oids}, []int16{0})
+		if err := f.sendFingerprints(p, fingerprints); err != nil {
+			return err
+		}
 	}
 	return f.sendEvents(p)
 }
 
 func (f *fetch) sendEvents(p *pgconn.Pipeline) error {
-	params, err := xidParams(f.conn.TypeMap(), f.req.From)
+	from := f.req.From
+	xmax := binary.BigEndian.AppendUint64(nil, from.xmax)
+	if len(from.xip) == 0 {
+		f.fast.eventsAfter.send(p, [][]byte{xmax}, binaryFormats)
+		return nil
+	}
+	xip, err := f.conn.TypeMap().Encode(pgtype.XID8ArrayOID, pgtype.BinaryFormatCode, from.xip, nil)
 	if err != nil {
-		return err
+		return fmt.Errorf("outbox: encode the position: %w", err)
 	}
-	events := &f.fast.events
-	if len(params) == 1 {
-		events = &f.fast.eventsAfter
-	}
-	events.send(p, params, binaryFormats)
+	f.fast.events.send(p, [][]byte{xmax, xip}, binaryFormats)
 	return nil
 }
 
@@ -210,13 +210,13 @@ func (f *fetch) relations() []uint32 {
 	return f.Relations()
 }
 
-func (f *fetch) relids() ([]byte, error) {
-	oids := f.relations()
-	b, err := f.conn.TypeMap().Encode(pgtype.OIDArrayOID, pgtype.BinaryFormatCode, oids, nil)
+func (f *fetch) sendFingerprints(p *pgconn.Pipeline, s *statement) error {
+	oids, err := f.conn.TypeMap().Encode(pgtype.OIDArrayOID, pgtype.BinaryFormatCode, f.relations(), nil)
 	if err != nil {
-		return nil, fmt.Errorf("outbox: encode table oids: %w", err)
+		return fmt.Errorf("outbox: encode table oids: %w", err)
 	}
-	return b, nil
+	s.send(p, [][]byte{oids}, []int16{0})
+	return nil
 }
 
 // readCut reads what sendCut queued, up to the last event.
@@ -247,25 +247,30 @@ func (f *fetch) readDrawn(v [][]byte) error {
 }
 
 func (f *fetch) readFingerprints(p *pgconn.Pipeline) error {
-	f.header.Fingerprints = make([]string, len(f.relations()))
+	oids := f.relations()
+	f.header.Fingerprints = make([]string, len(oids))
 	rr, err := next(p)
 	if err != nil {
 		return err
 	}
+	changed := false
 	for rr.NextRow() {
 		v := rr.Values()
 		n, err := strconv.Atoi(string(v[0]))
-		if err != nil || n < 1 || n > len(f.header.Fingerprints) {
+		if err != nil || n < 1 || n > len(oids) {
 			_, closeErr := rr.Close()
 			return errors.Join(fmt.Errorf("outbox: fingerprint of table %q", v[0]), closeErr)
 		}
-		f.header.Fingerprints[n-1] = string(v[1])
-		if !f.plain {
-			f.fast.learn(f.relations()[n-1], string(v[1]), string(v[2]) == "t")
+		oid, fingerprint := oids[n-1], string(v[1])
+		f.header.Fingerprints[n-1] = fingerprint
+		if len(v) == 3 { // of fingerprints.sql
+			f.fast.learn(oid, fingerprint, string(v[2]) == "t")
+		} else if fingerprint != f.fast.plain[oid] {
+			changed = true
 		}
 	}
-	if _, err = rr.Close(); err == nil && f.plain && !f.fast.unchanged(f.relations(), f.header.Fingerprints) {
-		f.fast.plain = nil
+	if _, err = rr.Close(); err == nil && changed {
+		clear(f.fast.plain)
 		return errCatalogue
 	}
 	return err

@@ -217,14 +217,11 @@ func (f *fetch) newest(ctx context.Context) error {
 }
 
 func (f *fetch) fingerprintNow(ctx context.Context) error {
-	oids, err := f.relids()
-	if err != nil {
-		return err
-	}
 	p := f.fast.pg.StartPipeline(ctx)
-	f.plain = false
-	f.fast.fingerprints.send(p, [][]byte{oids}, []int16{0})
-	err = p.Sync()
+	err := f.sendFingerprints(p, &f.fast.fingerprints)
+	if err == nil {
+		err = p.Sync()
+	}
 	if err == nil {
 		err = f.readFingerprints(p)
 	}

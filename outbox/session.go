@@ -13,7 +13,7 @@ import (
 	"github.com/jackc/pgx/v5/pgtype"
 )
 
-// The fetch is one pipeline, so one round trip:
+// The fetch is one pipeline, so one round trip (two where the catalogue has changed):
 //
 //	header            the snapshot is taken here
 //	draw              if asked for
@@ -36,7 +36,7 @@ type fetcher struct {
 
 	header, draw, fingerprints, plainFingerprints, events, eventsAfter, last statement
 
-	plain map[uint32]string // the fingerprints of tables, by oid, that have neither partitions nor types of others
+	plain map[uint32]string // the fingerprints, by oid, of tables that have no partitions and no types but Postgres' own
 
 	byHand bool // transactions are begun by hand: the session's default does not reach them
 }
@@ -52,10 +52,11 @@ var binaryFormats = []int16{1}
 func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
 	return &fetcher{
 		pg:                conn.PgConn(),
+		plain:             make(map[uint32]string),
 		header:            statement{name: "lockstep_header", sql: sql.header},
 		draw:              statement{name: "lockstep_draw", sql: drawSQL},
 		fingerprints:      statement{name: "lockstep_fingerprints", sql: sql.fingerprints, params: []uint32{pgtype.OIDArrayOID}},
-		plainFingerprints: statement{name: "lockstep_fingerprints_plain", sql: sql.fingerprintsPlain, params: []uint32{pgtype.OIDArrayOID}},
+		plainFingerprints: statement{name: "lockstep_fingerprints_plain", sql: sql.plainFingerprints, params: []uint32{pgtype.OIDArrayOID}},
 		last:              statement{name: "lockstep_last", sql: sql.last},
 		events:            statement{name: "lockstep_events", sql: sql.events, params: []uint32{pgtype.XID8OID, pgtype.XID8ArrayOID}},
 		eventsAfter:       statement{name: "lockstep_events_after", sql: sql.eventsAfter, params: []uint32{pgtype.XID8OID}},
@@ -64,10 +65,10 @@ func newFetcher(conn *pgx.Conn, sql statements) *fetcher {
 
 // prepare parses the statements, at the first fetch of a connection.
 func (f *fetcher) prepare(ctx context.Context) (err error) {
-	if f.events.sd != nil {
-		return nil
-	}
 	for _, s := range []*statement{&f.header, &f.draw, &f.fingerprints, &f.plainFingerprints, &f.last, &f.events, &f.eventsAfter} {
+		if s.sd != nil {
+			continue
+		}
 		if s.sd, err = f.pg.Prepare(ctx, s.name, s.sql, s.params); err != nil {
 			return fmt.Errorf("outbox: prepare the fetch: %w", err)
 		}
@@ -87,24 +88,10 @@ func (f *fetcher) allPlain(oids []uint32) bool {
 
 // learn notes the fingerprint of a relation that is plain, or that it is not.
 func (f *fetcher) learn(oid uint32, fingerprint string, plain bool) {
-	if !plain {
-		delete(f.plain, oid)
-		return
+	delete(f.plain, oid)
+	if plain {
+		f.plain[oid] = fingerprint
 	}
-	if f.plain == nil {
-		f.plain = make(map[uint32]string)
-	}
-	f.plain[oid] = fingerprint
-}
-
-// unchanged reports whether these relations have the fingerprints by which they were plain.
-func (f *fetcher) unchanged(oids []uint32, fingerprints []string) bool {
-	for i, oid := range oids {
-		if f.plain[oid] != fingerprints[i] {
-			return false
-		}
-	}
-	return true
 }
 
 // send queues the statement.
@@ -250,17 +237,4 @@ func readEvent(v [][]byte, ev *Event, names map[string]string) error {
 // readTime reads a timestamptz of 8 bytes.
 func readTime(b []byte) time.Time {
 	return time.UnixMicro(int64(binary.BigEndian.Uint64(b)) + epoch)
-}
-
-// xidParams are the parameters of events.sql, or, where the position leaves out nothing, the one of events_after.sql.
-func xidParams(tm *pgtype.Map, from Position) ([][]byte, error) {
-	xmax := binary.BigEndian.AppendUint64(nil, from.xmax)
-	if len(from.xip) == 0 {
-		return [][]byte{xmax}, nil
-	}
-	list, err := tm.Encode(pgtype.XID8ArrayOID, pgtype.BinaryFormatCode, from.xip, nil)
-	if err != nil {
-		return nil, fmt.Errorf("outbox: encode the position: %w", err)
-	}
-	return [][]byte{xmax, list}, nil
 }

@@ -5,8 +5,10 @@ package psql
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"regexp"
 	"strings"
 	"unicode/utf8"
@@ -22,16 +24,19 @@ const ByIndex = "set local enable_seqscan = off; set local jit = off"
 // variable matches psql's :"name" (an identifier) and :'name' (a literal).
 var variable = regexp.MustCompile(`:"([a-z_]+)"|:'([a-z_]+)'`)
 
-// Render reads a file and puts psql's variables in: :"name" quoted as an identifier,
+// include matches psql's \ir, alone on its line: the file, beside this one, is read in its place.
+var include = regexp.MustCompile(`(?m)^ *\\ir ([a-z_]+\.sql)\n`)
+
+// Render reads a file, and those that it includes, and puts psql's variables in: :"name" quoted as an identifier,
 // :'name' as a literal. It is the only place where SQL text and names meet. A
 // variable without a value is an error.
 func Render(files fs.FS, file string, vars map[string]string) (string, error) {
-	b, err := fs.ReadFile(files, file)
+	text, err := read(files, file)
 	if err != nil {
 		return "", fmt.Errorf("psql: %w", err)
 	}
 	var missing []string
-	sql := variable.ReplaceAllStringFunc(string(b), func(m string) string {
+	sql := variable.ReplaceAllStringFunc(text, func(m string) string {
 		name := m[2 : len(m)-1]
 		v, ok := vars[name]
 		if !ok {
@@ -46,6 +51,20 @@ func Render(files fs.FS, file string, vars map[string]string) (string, error) {
 		return "", fmt.Errorf("psql: %s: no value for %s", file, strings.Join(missing, ", "))
 	}
 	return sql, nil
+}
+
+// read is a file with what it includes.
+func read(files fs.FS, file string) (text string, err error) {
+	b, err := fs.ReadFile(files, file)
+	if err != nil {
+		return "", err //nolint:wrapcheck // it names the file
+	}
+	text = include.ReplaceAllStringFunc(string(b), func(line string) string {
+		included, readErr := read(files, path.Join(path.Dir(file), include.FindStringSubmatch(line)[1]))
+		err = errors.Join(err, readErr)
+		return included
+	})
+	return text, err
 }
 
 // Literal quotes s as a string constant, whatever standard_conforming_strings is.

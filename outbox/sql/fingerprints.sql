@@ -5,8 +5,8 @@
 -- Every node asks this every few seconds for as long as it lives, so each catalogue is asked by an index for
 -- one relation or type at a time (offset 0: it is not made a join, for which the planner reads
 -- the whole catalogue), and nothing is made unique on the way, for which the executor prepares a table as large as the planner's
--- guess. The third column tells that there are no partitions and no such types, for whom fingerprints_plain.sql has the same
--- text. Neither partitions nor types lead back to themselves. Types of Postgres' own (below 16384) lead to none that could change.
+-- guess. The third column tells that a table has no partitions and no types but Postgres' own: of such, fingerprints_plain.sql makes the
+-- same text. Neither partitions nor types lead back to themselves. Types of Postgres' own (below 16384) lead to none that could change.
 with recursive
 t as materialized (select u.relid, u.n from unnest($1::oid[]) with ordinality u(relid, n)),
 tree(n, part) as (
@@ -30,14 +30,7 @@ types(n, typ) as (
 ),
 facts(n, fact) as (
   select x.n, f.fact from tree x cross join lateral (
-    select 'c' || c.oid || ':' || c.xmin || ':' || c.relfilenode from pg_class c where c.oid = x.part
-    union all select 'a' || a.attrelid || '.' || a.attnum || ':' || a.xmin from pg_attribute a where a.attrelid = x.part and a.attnum > 0
-    union all select 'd' || d.oid || ':' || d.xmin from pg_attrdef d where d.adrelid = x.part
-    union all select 'i' || i.indexrelid || ':' || i.xmin from pg_index i where i.indrelid = x.part
-    union all select 'g' || g.oid || ':' || g.xmin from pg_trigger g where g.tgrelid = x.part
-    union all select 'h' || i.inhrelid || '<' || i.inhparent || ':' || i.xmin from pg_inherits i where i.inhrelid = x.part
-    union all select 'h' || i.inhrelid || '<' || i.inhparent || ':' || i.xmin from pg_inherits i where i.inhparent = x.part
-    union all select 's' || s.srsubid || ':' || s.srrelid from pg_subscription_rel s where s.srrelid = x.part
+    \ir relation_facts.sql
   ) f(fact)
   union all
   select y.n, f.fact from types y cross join lateral (
@@ -47,8 +40,8 @@ facts(n, fact) as (
       from pg_type p join pg_attribute a on a.attrelid = p.typrelid and a.attnum > 0 where p.oid = y.typ and p.typrelid <> 0
   ) f(fact)
   union all
-  select t.n, f.fact from t cross join lateral (
-    select 'r' || r.name || ':' || r.xmin from :"schema".tables r join pg_class c on c.oid = r.relid where r.relid = t.relid offset 0
+  select x.n, f.fact from t x(part, n) cross join lateral (
+    \ir table_fact.sql
   ) f(fact)
 )
 select t.n::int, coalesce(pg_catalog.hashtextextended(string_agg(distinct f.fact, ',' order by f.fact), 0)::text, ''),
