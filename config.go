@@ -45,8 +45,8 @@ type Config struct {
 	// outbox/stream, which only who names it here links. Default: none.
 	Source Feed
 	// Beat is the longest time between two looks for changes (a fetch, or a beat that finds nothing to fetch), and
-	// so what a lost ring costs. Default 250 ms. A node that is rung and has found nothing new for eight beats takes
-	// up to three fifths longer (400 ms), two fifths of MaxStale at the most.
+	// so what a lost ring costs. Where there is a bell, and eight looks in a row have found nothing, it is 8/5 of that,
+	// but no more than 2/5 of MaxStale, and never less than Beat. Default 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed look for changes may have begun for the
 	// node to be live. Default 1 s.

@@ -11,8 +11,8 @@ import (
 // which ends the field's comment.
 type Config struct {
 	// Beat is the longest time between the beginnings of two looks for changes (a fetch, or
-	// a beat that finds nothing to fetch) while a session is healthy; it bounds what a lost ring costs. 250 ms. Where the bell rings and eight
-	// beats in a row have found nothing, it is up to three fifths longer, two fifths of MaxStale at the most.
+	// a beat that finds nothing to fetch) while a session is healthy; it bounds what a lost ring costs. Where there is a bell,
+	// and eight looks in a row have found nothing, it is 8/5 of that, but no more than 2/5 of MaxStale, and never less than Beat. 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed fetch, or beat that found nothing to fetch, may have begun for the
 	// engine to call itself live. It must be longer than Beat. 1 s.
@@ -42,7 +42,7 @@ type Config struct {
 	QuickFor time.Duration
 	// MaxFetchRate bounds the fetches in a second that rings and unaccounted
 	// numbers may cause; what is asked for (Barrier, WaitFor, a write of this
-	// node's own) comes on top. A quarter of it may come at once. Where each brings
+	// node's own) comes on top. A quarter of it may come at once. Where each would bring
 	// eight transactions or more, a third of the rate must do. 250.
 	MaxFetchRate int
 	// MaxBytes is the memory, as the cache counts it, that the rows may take.

@@ -84,8 +84,8 @@ type costs struct {
 	perCommit              float64 // fetches for a commit, where commits are far apart
 }
 
-// The beats of a node to which something happens, and the highest rate of fetches; see package replay. (That cuts of many
-// transactions make do with a third of them is left out: the model says the more.)
+// The beats of a node to which something happens, and the highest rate of fetches; see package replay. A third of that rate
+// is enough where transactions crowd, and an idle node beats less often: the model leaves both out, and overstates fetches by it.
 const beats, mostFetches = 4.0, 250.0
 
 func (c costs) fetches(r float64) float64 { return min(mostFetches, beats+c.perCommit*r) }

@@ -168,7 +168,7 @@ func idle(ctx context.Context, b *bench) (err error) {
 	if err := c.grow(ctx, b.idle, "public.ours"); err != nil {
 		return err
 	}
-	if err := wait(ctx, min(b.quiet, 3*time.Second)); err != nil { // until what starting them took is counted
+	if err := wait(ctx, min(3*b.quiet/2, 3*time.Second)); err != nil { // until what starting them took is counted, and they are calm
 		return err
 	}
 	var queries, fetched, share, each series

@@ -56,8 +56,8 @@ func (b *bench) steady(ctx context.Context) error {
 		}
 		list = append(list, peers...)
 		list = append(list,
-			way{askedWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.asked},
-			way{askedSameWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.askedSame})
+			way{askedWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.asked(false)},
+			way{askedSameWay, "plain", "select pg_notify('asked', $1::bigint::text)", b.asked(true)})
 	}
 	took := map[string]map[float64]series{}
 	for w := range inTurns(b.rounds, list) {
@@ -113,49 +113,39 @@ const (
 	askedSameLess = "100 commits/s, commit to visible: median, bare NOTIFY and a SELECT on its connection less bare NOTIFY"
 )
 
-// asked is bare, and then asks the server for one value.
-func (b *bench) asked(ctx context.Context, c *clock) (func() error, error) {
-	conn, err := b.pool.Acquire(ctx)
-	if err != nil {
-		return nil, err
-	}
-	stop, err := b.askedOn(ctx, c, func(*pgx.Conn) *pgx.Conn { return conn.Conn() })
-	if err != nil {
-		conn.Release()
-		return nil, err
-	}
-	return func() error {
-		defer conn.Release()
-		return stop()
-	}, nil
-}
-
-// askedSame asks on the connection that listens.
-func (b *bench) askedSame(ctx context.Context, c *clock) (func() error, error) {
-	return b.askedOn(ctx, c, func(ear *pgx.Conn) *pgx.Conn { return ear })
-}
-
-// askedOn asks on a connection that is picked by the one that listens.
-func (b *bench) askedOn(ctx context.Context, c *clock, pick func(ear *pgx.Conn) *pgx.Conn) (func() error, error) {
-	var failed error // set before stop returns
-	stop, err := b.listen(ctx, "asked", func(ear *pgx.Conn, payload string) {
-		n, err := strconv.ParseInt(payload, 10, 64)
-		if err == nil {
-			_, err = pick(ear).Exec(ctx, "select $1::bigint", n)
-		}
+// asked is bare, and then asks the server for one value: over another connection, or over the same that listens.
+func (b *bench) asked(same bool) func(ctx context.Context, c *clock) (func() error, error) {
+	return func(ctx context.Context, c *clock) (func() error, error) {
+		other, err := b.pool.Acquire(ctx)
 		if err != nil {
-			failed = err
-			return
+			return nil, err
 		}
-		c.arrive(n)
-	})
-	if err != nil {
-		return nil, err
+		var failed error // set before stop returns
+		stop, err := b.listen(ctx, "asked", func(ear *pgx.Conn, payload string) {
+			conn := other.Conn()
+			if same {
+				conn = ear
+			}
+			n, err := strconv.ParseInt(payload, 10, 64)
+			if err == nil {
+				_, err = conn.Exec(ctx, "select $1::bigint", n)
+			}
+			if err != nil {
+				failed = err
+				return
+			}
+			c.arrive(n)
+		})
+		if err != nil {
+			other.Release()
+			return nil, err
+		}
+		return func() error {
+			stop()
+			other.Release()
+			return failed
+		}, nil
 	}
-	return func() error {
-		stop()
-		return failed
-	}, nil
 }
 
 func (b *bench) node(ctx context.Context, c *clock) (func() error, error) {
@@ -192,7 +182,7 @@ func (b *bench) storm(ctx context.Context, nodes int) error {
 		name = fmt.Sprintf("highest rate, %d nodes", nodes)
 	}
 	b.value(name+", commit to visible: p99", "ms", "16 writers without a pause; from COMMIT sent to the row in a node's memory", p99, atMost(25))
-	b.value(name+", commit to visible: those that took 250 ms or more", "commits", "who waits for a beat waits for 250 ms", late, atMost(0))
+	b.value(name+", commit to visible: those that took 250 ms or more", "commits", "who waits for a beat waits for as long, or longer", late, atMost(0))
 	b.value(name+", commit to visible: median", "ms", "the same at the median", p50, nil)
 	b.value(name+": rate", "commits/s", "what the writers reached meanwhile", rate, nil)
 	return nil

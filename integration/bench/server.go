@@ -98,7 +98,7 @@ func cpuModel() string {
 }
 
 // serverCPU is the processor time that the server and all its processes have
-// used, those that have ended too. Where there is no Linux, 0.
+// used, those that have ended too. 0 where the system is not Linux.
 func (b *bench) serverCPU() time.Duration {
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
@@ -139,13 +139,19 @@ func processCPU(pid int) (parent int, own, ended time.Duration) {
 	}
 	const tick = 10 * time.Millisecond
 	own = time.Duration(at(11)+at(12)) * tick
-	if threads := at(17); threads == 1 {
-		var ns int64
-		if exact, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid)); err == nil {
-			if n, _ := fmt.Sscan(string(exact), &ns); n == 1 {
-				own = time.Duration(ns)
-			}
-		}
+	if exact := firstThreadCPU(pid); exact > 0 && at(17) == 1 { // threads
+		own = exact
 	}
 	return at(1), own, time.Duration(at(13)+at(14)) * tick
+}
+
+// firstThreadCPU is the processor time of a process' first thread, 0 where the kernel does not count it.
+func firstThreadCPU(pid int) time.Duration {
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", pid))
+	if err != nil {
+		return 0
+	}
+	ns, _, _ := strings.Cut(string(stat), " ")
+	n, _ := strconv.ParseInt(ns, 10, 64) // it is a number
+	return time.Duration(n)
 }

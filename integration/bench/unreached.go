@@ -31,8 +31,7 @@ var reasons = []reason{
 			"writes is still there, and rings nobody. Writers, server and node share two cores here, " +
 			"so that whatever capture takes of them is missing to the writers in full. integration/bench/instructions counts what a statement executes with capture and without, undisturbed by the rest.",
 		floor: []string{"16 writers, fsync on: " + leastTrigger, "64 writers, fsync on: " + leastTrigger, "16 writers, fsync on: triggers and one live node / outbox insert alone"},
-		next: "an UPDATE reads both images of a row to find out whether its key is the same; a trigger FOR EACH ROW with WHEN (old.key IS DISTINCT FROM new.key) would tell without being called. " +
-			"The WAL bell takes the announcement out of the commit.",
+		next:  "an UPDATE reads both images of a row to find out whether its key is the same; a trigger FOR EACH ROW with WHEN (old.key IS DISTINCT FROM new.key) would tell without being called.",
 	},
 	{
 		of:    []string{"1 writer, synchronous_commit off, latency"},
@@ -66,7 +65,7 @@ var reasons = []reason{
 	},
 	{
 		of:    []string{"bells, 16 writers: WAL bell / outbox insert alone"},
-		why:   "A node that follows takes processors from the writers under whatever bell, and the walsender, which decodes the log, takes more; the insert alone is measured without a node.",
+		why:   "The insert alone is measured without a node. What a node that polls takes from the writers is shown below; the walsender, which decodes the log, and whom it wakes, take the rest.",
 		floor: []string{"bells, 16 writers: outbox insert, a node polls / no trigger", "bells, 16 writers: outbox insert alone / no trigger", "bells, 16 writers: WAL bell / outbox insert, a node polls"},
 		next:  "nothing here: where commits never cease a node looks about 80 times a second, and less would delay what it shows by more than it spares the writers.",
 	},
