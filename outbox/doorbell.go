@@ -43,10 +43,11 @@ type Ringer interface {
 	Close()
 }
 
-// belfry is where a session's bell hangs. The WAL bell may come later than the session.
+// belfry is where a session's bell hangs. The WAL bell may come later than the session, and rest meanwhile.
 type belfry struct {
-	stop    context.CancelFunc // ends the climber; nil where there is none
-	climbed chan struct{}      // closed when it has ended
+	stop    context.CancelFunc // ends who climbs to hang the bell, or takes it down; nil where nobody has
+	climbed chan struct{}      // closed when they have ended
+	rests   bool               // the bell was taken down
 
 	mu   sync.Mutex
 	bell Ringer // nil: poll
@@ -69,6 +70,36 @@ func (b *belfry) lacks(why string) (news bool) {
 	}
 	b.why = why
 	return true
+}
+
+// takeDown takes the WAL bell, if it hangs.
+func (b *belfry) takeDown() Ringer {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.bell == nil || b.name != BellWAL {
+		return nil
+	}
+	bell := b.bell
+	b.bell, b.name = nil, BellPoll
+	return bell
+}
+
+// send has fn done by a goroutine, once the one before it has ended.
+func (b *belfry) send(fn func(ctx context.Context)) {
+	before := b.climbed
+	if b.stop != nil {
+		b.stop()
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	b.stop, b.climbed = cancel, ended
+	go func() {
+		defer close(ended)
+		if before != nil {
+			<-before
+		}
+		fn(ctx)
+	}()
 }
 
 func (b *belfry) get() (Ringer, Bell, string) {
@@ -130,10 +161,8 @@ func (s *Session) polls(level slog.Level, why string) {
 // must not hold up the node: after ProveWithin the session polls until the bell
 // hangs. So it does where the bell is refused, unless it was asked for by name.
 func (s *Session) climb(ctx context.Context) error {
-	climbing, cancel := context.WithCancel(context.Background())
-	s.belfry.stop, s.belfry.climbed = cancel, make(chan struct{})
 	first, told := make(chan error), make(chan struct{})
-	go s.climber(climbing, first, told)
+	s.belfry.send(func(ctx context.Context) { s.climber(ctx, first, told) })
 	err := s.firstTry(ctx, first)
 	close(told)
 	if err != nil {
@@ -166,7 +195,6 @@ func (s *Session) firstTry(ctx context.Context, first <-chan error) error {
 // climber tries until the bell hangs. It gives the outcome to the first try for
 // as long as that waits.
 func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan struct{}) {
-	defer close(s.belfry.climbed)
 	cfg := s.src.cfg
 	door := Door{Schema: cfg.Schema, Logger: cfg.Logger, Config: func(ctx context.Context) (*pgx.ConnConfig, error) {
 		return s.src.connConfig(ctx, "bell")
@@ -194,6 +222,28 @@ func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan s
 	}
 }
 
+// Rest takes the WAL bell down, or hangs it again. Whoever fetches all the time hears nothing new by a bell, and this one
+// has the server decode every transaction, and tell of it, meanwhile. It reports whether the bell is down now that was up: any other rings on.
+// It waits for nobody: the slot is dropped, and made again, beside the session, which polls until the bell hangs.
+func (s *Session) Rest(rest bool) bool {
+	b := &s.belfry
+	switch {
+	case rest:
+		if bell := b.takeDown(); bell != nil {
+			b.rests = true
+			s.polls(slog.LevelInfo, "the WAL bell rests while transactions come in crowds")
+			b.send(func(context.Context) { bell.Close() })
+		}
+	case b.rests:
+		b.rests = false
+		b.lacks("the WAL bell is hung again: its slot waits for the transactions that are in flight")
+		told := make(chan struct{})
+		close(told)
+		b.send(func(ctx context.Context) { s.climber(ctx, nil, told) })
+	}
+	return b.rests
+}
+
 // Rings tells that there may be something to fetch: a hint. It is never closed.
 func (s *Session) Rings() <-chan struct{} {
 	if bell, _, _ := s.belfry.get(); bell != nil {
@@ -211,7 +261,7 @@ func (s *Session) Lost() <-chan struct{} {
 }
 
 // Bell names the doorbell in use. From "poll" it may become "wal" while the
-// session lives.
+// session lives, and back (Rest).
 func (s *Session) Bell() string {
 	if bell, name, _ := s.belfry.get(); bell != nil {
 		return string(name)

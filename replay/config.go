@@ -43,7 +43,7 @@ type Config struct {
 	// MaxFetchRate bounds the fetches in a second that rings and unaccounted
 	// numbers may cause; what is asked for (Barrier, WaitFor, a write of this
 	// node's own) comes on top. A quarter of it may come at once. Where each would bring
-	// eight transactions or more, a third of the rate must do. 250.
+	// eight transactions or more, a third of the rate must do, and a WAL bell rests. 250.
 	MaxFetchRate int
 	// MaxBytes is the memory, as the cache counts it, that the rows may take.
 	// No limit.

@@ -37,6 +37,7 @@ type loop struct {
 	pace       pause.Pace
 	crowded    bool // transactions come so fast that it is better to wait for more
 	calm       int  // beats in a row that found nothing
+	rest       rest
 
 	began    time.Time // the fetch of the last cut; zero: none was published
 	identity string    // of the database that the position belongs to
@@ -150,6 +151,11 @@ func (l *loop) next(now time.Time, sess Session) (time.Time, cause) {
 	if now.Before(l.quickUntil) {
 		if quick := l.lastFetch.Add(l.cfg.QuickEvery); quick.Before(at) {
 			at, why = quick, byQuick
+		}
+	}
+	if l.byItself(now, sess) {
+		if look := l.lastFetch.Add(l.crowdPace()); look.Before(at) {
+			at, why = look, byLook
 		}
 	}
 	if !l.gaps.settled() || l.e.tokensWait() {

@@ -80,3 +80,10 @@ type Session interface {
 	// Close ends the connections and waits for whatever the session runs.
 	Close()
 }
+
+// Rester is a Session whose bell may rest.
+type Rester interface {
+	// Rest takes the bell down while whoever drives the session fetches all the time anyway, if it has a price for
+	// the server with each transaction, or hangs it again. It reports whether it is down, and does not block.
+	Rest(rest bool) bool
+}

@@ -39,6 +39,8 @@ type script struct {
 	stills   bool         // it is found that no number was handed out
 	moved    int          // so many fetches say that another session is to go on
 	closed   int          // so often it was closed
+	inFlight bool         // a bell that rests does not get its slot back
+	rests    []time.Time  // when a bell was taken down
 
 	requests []outbox.Request
 	asked    [][]outbox.Anchor
@@ -61,6 +63,7 @@ type fakeSession struct {
 	lost   chan struct{}
 	last   *outbox.Header // of a fetch that has asked the server; under db.mu
 	gone   bool           // under db.mu
+	rests  bool           // under db.mu
 	busy   atomic.Bool
 	failed atomic.Bool
 	closed atomic.Bool
@@ -110,6 +113,9 @@ func (db *fakeDB) ring() {
 		return
 	}
 	for _, s := range db.sessions {
+		if s.rests {
+			continue
+		}
 		select {
 		case s.rings <- struct{}{}:
 		default:
@@ -127,19 +133,44 @@ func (db *fakeDB) cutOff() {
 	}
 }
 
-func (s *fakeSession) Rings() <-chan struct{} { return s.rings }
-func (s *fakeSession) Lost() <-chan struct{}  { return s.lost }
-func (s *fakeSession) Close()                 { s.closed.Store(true) }
-func (s *fakeSession) WhyBell() string        { return "" }
+func (s *fakeSession) Lost() <-chan struct{} { return s.lost }
+func (s *fakeSession) Close()                { s.closed.Store(true) }
+func (s *fakeSession) WhyBell() string       { return "" }
 func (s *fakeSession) Identity() string {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
 	return "the fake" + s.db.other
 }
 
+func (s *fakeSession) Rings() <-chan struct{} {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	if s.rests {
+		return nil
+	}
+	return s.rings
+}
+
+// Rest implements Rester as a session with a WAL bell does.
+func (s *fakeSession) Rest(rest bool) bool {
+	s.db.mu.Lock()
+	defer s.db.mu.Unlock()
+	if s.db.bell != "wal" {
+		return false
+	}
+	if rest && !s.rests {
+		s.db.rests = append(s.db.rests, time.Now())
+	}
+	s.rests = rest || s.db.inFlight
+	return rest
+}
+
 func (s *fakeSession) Bell() string {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
+	if s.rests {
+		return "poll"
+	}
 	if s.db.bell != "" {
 		return s.db.bell
 	}

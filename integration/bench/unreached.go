@@ -65,7 +65,7 @@ var reasons = []reason{
 	},
 	{
 		of:    []string{"bells, 16 writers: WAL bell / outbox insert alone"},
-		why:   "The insert alone is measured without a node. What a node that polls takes from the writers is shown below; the walsender, which decodes the log, and whom it wakes, take the rest.",
+		why:   "The insert alone is measured without a node. A node that follows, by whatever bell, has what each commit brings sent, decoded and applied on the same processors; where commits never cease the bell rests, and that is all it takes.",
 		floor: []string{"bells, 16 writers: outbox insert, a node polls / no trigger", "bells, 16 writers: outbox insert alone / no trigger", "bells, 16 writers: WAL bell / outbox insert, a node polls"},
 		next:  "nothing here: where commits never cease a node looks about 80 times a second, and less would delay what it shows by more than it spares the writers.",
 	},

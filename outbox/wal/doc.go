@@ -24,6 +24,8 @@
 //
 // A database cannot be dropped, not even WITH (FORCE), while such a node follows it.
 //
+// It rests while transactions come in crowds: whoever drives the session fetches all the time then (outbox.Session.Rest).
+//
 // Nothing of it outlives the node: the slot ends with its connection. One whose
 // peer has vanished without a word ends after wal_sender_timeout.
 package wal
