@@ -19,6 +19,8 @@ var (
 	ErrReplica = errors.New("the session writes as a replica")
 	// ErrNoTable means that a table's name finds nothing, or is no name.
 	ErrNoTable = errors.New("there is no such table")
+	// ErrNotCaptured means that there is no capture to be taken off.
+	ErrNotCaptured = errors.New("it is not captured")
 	// ErrRefused means that a table cannot be kept right; the RefusedError around it says why.
 	ErrRefused = errors.New("cannot be kept in lockstep")
 	// ErrLocked means that a table's lock was not to be had in any of the tries.

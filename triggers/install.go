@@ -276,7 +276,7 @@ func (in *installer) tx(ctx context.Context, what string, fn func(pgx.Tx) error)
 		case <-time.After(pause/2 + rand.N(pause)):
 		}
 	}
-	return fmt.Errorf("triggers: %s: %w in %d tries of %s (a long transaction writes the table): %w", what, ErrLocked, in.Retries+1, in.LockTimeout, err)
+	return fmt.Errorf("triggers: %s: %w in %d tries of %s (a long transaction writes the table): lockstep doctor names such; end it, or run this again when the table is quieter (what was done before it is done): %w", what, ErrLocked, in.Retries+1, in.LockTimeout, err)
 }
 
 func (in *installer) try(ctx context.Context, timeout string, fn func(pgx.Tx) error) error {

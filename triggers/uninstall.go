@@ -39,6 +39,44 @@ func Uninstall(ctx context.Context, db DB, o Options) error {
 	return in.dropOwner(ctx)
 }
 
+// Detach takes capture off tables, named as SQL writes them, one transaction each; the schema and the other tables stay, and so
+// does what is known of columns that are left out. Each is as it was before Install. Nodes that follow one find out at
+// once that it is captured no more, and call it not live. It waits for locks as Install does. All errors are joined, and wrap
+// ErrNotCaptured where a table is not captured.
+func Detach(ctx context.Context, db DB, o Options, tables ...string) error {
+	in := &installer{Options: o.withDefaults(), db: db}
+	if _, err := installedVersion(ctx, db, in.Schema); err != nil {
+		return err
+	}
+	errs := make([]error, len(tables))
+	for i, name := range tables {
+		errs[i] = in.tx(ctx, "take capture off "+name, func(tx pgx.Tx) error { return in.part(ctx, tx, name) })
+	}
+	return errors.Join(errs...)
+}
+
+// part takes capture off a table of that name.
+func (in *installer) part(ctx context.Context, tx pgx.Tx, name string) error {
+	var p partition
+	err := in.reader(tx).QueryRow(ctx, "select n.nspname, c.relname from "+tablesOf(in.Options)+` r
+		join pg_class c on c.oid = r.relid join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)`, name).Scan(&p.Schema, &p.Name)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && pgErr.Code[:2] == "42" || errors.As(err, &pgErr) && pgErr.Code == "0A000":
+		return fmt.Errorf("table %s: %w: %s", name, ErrNoTable, pgErr.Message)
+	case errors.Is(err, pgx.ErrNoRows):
+		return fmt.Errorf("table %s: %w (lockstep inspect lists those that are)", name, ErrNotCaptured)
+	case err != nil:
+		return fmt.Errorf("triggers: look up table %s: %w", name, err)
+	}
+	vars := in.vars()
+	vars["relation"] = p.quoted()
+	if err := in.run(ctx, tx, "parting.sql", vars); err != nil {
+		return err
+	}
+	return in.letGo(ctx, tx, p)
+}
+
 // sites are the tables and partitions that carry one of our triggers: roots
 // first, since dropping a cloned trigger goes through its root.
 func (in *installer) sites(ctx context.Context) ([]partition, error) {

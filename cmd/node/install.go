@@ -112,11 +112,20 @@ func sayInstalled(ctx context.Context, pool *pgxpool.Pool, t triggers.Options, o
 
 func uninstallCommand(o *options) *cobra.Command {
 	var t triggers.Options
+	var tables []string
 	cmd := &cobra.Command{
-		Use:     "uninstall",
-		Short:   "Take capture off every table and drop the schema; the tables are as they were",
-		Example: "  lockstep uninstall",
-		Args:    cobra.NoArgs,
+		Use:   "uninstall",
+		Short: "Take capture off every table and drop the schema, or off some tables; they are as they were",
+		Long: `uninstall takes capture off every table and drops the schema: nodes that run are stale from then on, and
+answer from memory.
+
+With --table it takes capture off these tables and leaves the rest: nodes that keep one say at once that it is
+captured no more, and answer from memory. lockstep install --table brings it back, and nodes load it again.
+
+It waits for a table's writers, and its new writers for it, for three seconds at a time and eleven times at the most.`,
+		Example: `  lockstep uninstall
+  lockstep uninstall --table public.employees`,
+		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			pool, err := o.connect(cmd.Context())
 			if err != nil {
@@ -124,6 +133,9 @@ func uninstallCommand(o *options) *cobra.Command {
 			}
 			defer pool.Close()
 			t.Schema, t.Logger = o.schema, logger()
+			if len(tables) > 0 {
+				return detach(cmd, pool, t, tables)
+			}
 			if err := triggers.Uninstall(cmd.Context(), pool, t); err != nil {
 				return err
 			}
@@ -132,7 +144,23 @@ func uninstallCommand(o *options) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&t.Owner, "owner", "", "role that owns the functions; default: the schema's name and _capture")
+	cmd.Flags().StringArrayVar(&tables, "table", nil, "take capture off this table only, as SQL writes it, or schema.* for all that are captured; may be given again")
 	return cmd
+}
+
+// detach takes capture off tables, and says of each what has become of it.
+func detach(cmd *cobra.Command, pool *pgxpool.Pool, t triggers.Options, tables []string) error {
+	names, err := expand(cmd.Context(), pool, t.Schema, tables, cmd.ErrOrStderr(), true)
+	if err != nil {
+		return err
+	}
+	errs := make([]error, len(names))
+	for i, name := range names {
+		if errs[i] = triggers.Detach(cmd.Context(), pool, t, name); errs[i] == nil {
+			fmt.Fprintf(cmd.OutOrStdout(), "%s is not captured any more\n", name)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // errDrift is the exit status of inspect; its findings have been printed.

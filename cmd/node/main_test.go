@@ -152,6 +152,16 @@ func TestInstallInspectUninstall(t *testing.T) {
 	if out, _, status := runCommand(t, env, "inspect"); status != 0 {
 		t.Errorf("inspect after the mend: %q", out)
 	}
+	out, errs, status = runCommand(t, env, "uninstall", "--table", "public.a")
+	if status != 0 || out != "public.a is not captured any more\n" {
+		t.Errorf("uninstall of a table: %d, %q, %q", status, out, errs)
+	}
+	if _, errs, status := runCommand(t, env, "uninstall", "--table", "public.a"); status != 1 || !strings.Contains(errs, "table public.a: it is not captured (lockstep inspect lists") {
+		t.Errorf("uninstall of a table again: %d, %q", status, errs)
+	}
+	if out, errs, status := runCommand(t, env, "inspect"); status != 0 || !strings.Contains(out, "0 tables are captured") {
+		t.Errorf("inspect without a table: %d, %q, %q", status, out, errs)
+	}
 	if out, errs, status := runCommand(t, env, "uninstall"); status != 0 {
 		t.Errorf("uninstall: %q %q", out, errs)
 	}
