@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -26,6 +27,8 @@ type Doorbell interface {
 type Door struct {
 	// Schema holds the outbox.
 	Schema string
+	// Cluster is the system identifier of the server that is fetched from, as Postgres writes it.
+	Cluster string
 	// Config is the way to connect as the pool would; it is the caller's to change.
 	Config func(ctx context.Context) (*pgx.ConnConfig, error)
 	// Logger hears what ends the bell.
@@ -47,18 +50,24 @@ type Ringer interface {
 type belfry struct {
 	stop    context.CancelFunc // ends who climbs to hang the bell, or takes it down; nil where nobody has
 	climbed chan struct{}      // closed when they have ended
-	rests   bool               // the bell was taken down
 
-	mu   sync.Mutex
-	bell Ringer // nil: poll
-	name Bell
-	why  string // there is no better one
+	mu      sync.Mutex
+	bell    Ringer // nil: poll
+	name    Bell
+	why     string // there is no better one
+	rests   bool   // the WAL bell was taken down
+	returns bool   // it is to hang again after its rest
 }
 
-func (b *belfry) hang(name Bell, r Ringer) {
+// hang hangs a bell, unless it is to rest.
+func (b *belfry) hang(name Bell, r Ringer) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.bell, b.name, b.why = r, name, ""
+	if b.rests {
+		return false
+	}
+	b.bell, b.name, b.why, b.returns = r, name, "", false
+	return true
 }
 
 // lacks notes why there is no better bell. It reports whether that is news.
@@ -72,16 +81,28 @@ func (b *belfry) lacks(why string) (news bool) {
 	return true
 }
 
-// takeDown takes the WAL bell, if it hangs.
-func (b *belfry) takeDown() Ringer {
+// takeDown has the WAL bell rest, and takes it if it hangs. It reports whether it does, and whether that is news.
+func (b *belfry) takeDown() (bell Ringer, rests, news bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.bell == nil || b.name != BellWAL {
-		return nil
+	if b.rests || !b.returns && b.name != BellWAL {
+		return nil, b.rests, false
 	}
-	bell := b.bell
-	b.bell, b.name = nil, BellPoll
-	return bell
+	if b.name == BellWAL {
+		bell = b.bell
+		b.bell, b.name = nil, BellPoll
+	}
+	b.rests, b.returns = true, false
+	return bell, true, true
+}
+
+// bringBack ends the rest, and reports whether there was one.
+func (b *belfry) bringBack() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	rested := b.rests
+	b.rests, b.returns = false, b.returns || rested
+	return rested
 }
 
 // send has fn done by a goroutine, once the one before it has ended.
@@ -196,15 +217,17 @@ func (s *Session) firstTry(ctx context.Context, first <-chan error) error {
 // as long as that waits.
 func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan struct{}) {
 	cfg := s.src.cfg
-	door := Door{Schema: cfg.Schema, Logger: cfg.Logger, Config: func(ctx context.Context) (*pgx.ConnConfig, error) {
+	door := Door{Schema: cfg.Schema, Cluster: strconv.FormatInt(s.at.cluster, 10), Logger: cfg.Logger, Config: func(ctx context.Context) (*pgx.ConnConfig, error) {
 		return s.src.connConfig(ctx, "bell")
 	}}
 	for {
 		bell, err := cfg.WAL.Hang(ctx, door)
-		if err == nil {
-			s.belfry.hang(BellWAL, bell)
-		} else {
+		switch {
+		case err != nil:
 			err = fmt.Errorf("outbox: %w", err)
+		case !s.belfry.hang(BellWAL, bell):
+			bell.Close()
+			return
 		}
 		select {
 		case first <- err:
@@ -223,25 +246,30 @@ func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan s
 }
 
 // Rest takes the WAL bell down, or hangs it again. Whoever fetches all the time hears nothing new by a bell, and this one
-// has the server decode every transaction, and tell of it, meanwhile. It reports whether the bell is down now that was up: any other rings on.
-// It waits for nobody: the slot is dropped, and made again, beside the session, which polls until the bell hangs.
+// has the server decode every transaction, and tell of it, meanwhile. It reports whether a bell rests now: any other rings on.
+// It waits for nobody: the slot is dropped, and made again, beside the session, which polls until the bell hangs. That may be
+// refused then, and is tried again, whatever Config.Bell says.
 func (s *Session) Rest(rest bool) bool {
 	b := &s.belfry
-	switch {
-	case rest:
-		if bell := b.takeDown(); bell != nil {
-			b.rests = true
+	if rest {
+		bell, rests, news := b.takeDown()
+		if news {
 			s.polls(slog.LevelInfo, "the WAL bell rests while transactions come in crowds")
-			b.send(func(context.Context) { bell.Close() })
+			b.send(func(context.Context) { // whoever is on the way to hang it ends
+				if bell != nil {
+					bell.Close()
+				}
+			})
 		}
-	case b.rests:
-		b.rests = false
+		return rests
+	}
+	if b.bringBack() {
 		b.lacks("the WAL bell is hung again: its slot waits for the transactions that are in flight")
 		told := make(chan struct{})
 		close(told)
 		b.send(func(ctx context.Context) { s.climber(ctx, nil, told) })
 	}
-	return b.rests
+	return false
 }
 
 // Rings tells that there may be something to fetch: a hint. It is never closed.

@@ -69,6 +69,7 @@ type installed struct {
 
 // place is where the log lies.
 type place struct {
+	cluster        int64 // the system identifier
 	schema, outbox int64 // oids
 }
 
@@ -137,6 +138,7 @@ func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (at place, has insta
 	case made != here:
 		return at, has, "", fmt.Errorf("outbox: %w (%d, this is %d): if this copy is the one to use, run lockstep install --new-history", ErrForeignCluster, made, here)
 	}
+	at.cluster = here
 	return at, has, fmt.Sprintf("cluster %d, database %d, schema %d", uint64(here), database, at.schema), nil
 }
 

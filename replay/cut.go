@@ -34,6 +34,7 @@ type cut struct {
 	below   uint64
 	gaps    gapCut
 	txs     anchorTxs
+	leads   int // transactions of which the first event came
 
 	tables    []cutTable
 	loaded    []int

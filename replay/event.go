@@ -62,6 +62,9 @@ func (c *cut) account(ev *outbox.Event) {
 	if ev.Seq < c.l.applied {
 		c.below++
 	}
+	if ev.Lead {
+		c.leads++
+	}
 	c.gaps.event(ev.Seq)
 	c.txs.event(ev.Xid, ev.Seq, ev.At, c.l.cfg.MaxAnchors)
 }

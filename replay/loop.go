@@ -83,6 +83,7 @@ func (l *loop) forget() {
 func (l *loop) follow(ctx context.Context, sess Session) error {
 	for {
 		l.keepCheckpoint(ctx)
+		l.allay(sess)
 		why, err := l.wait(ctx, sess)
 		if err == nil {
 			why, err = l.restrain(ctx, sess, why)
@@ -153,9 +154,9 @@ func (l *loop) next(now time.Time, sess Session) (time.Time, cause) {
 			at, why = quick, byQuick
 		}
 	}
-	if l.byItself(now, sess) {
-		if look := l.lastFetch.Add(l.crowdPace()); look.Before(at) {
-			at, why = look, byLook
+	if every := l.alone(now, sess); every > 0 {
+		if look := l.lastFetch.Add(every); look.Before(at) {
+			at, why = look, bySelf
 		}
 	}
 	if !l.gaps.settled() || l.e.tokensWait() {
@@ -205,12 +206,12 @@ func (l *loop) plan(why cause) *plan {
 	return p
 }
 
-// still reports whether a beat has found that there is nothing to fetch: every number that was handed out is
+// still reports whether a beat, or a look while the bell rests, has found that there is nothing to fetch: every number that was handed out is
 // accounted for, and there are no others. Nothing but the time moves on then, so that no event can be missed by it:
 // the position stays where the last fetch has brought it, and the next one, at the latest when the catalogue is compared,
 // begins there.
 func (l *loop) still(ctx context.Context, sess Session, p *plan) (still bool, err error) {
-	if p.cause != byBeat || p.draw || p.catalogue || p.sharing != nil || len(sess.Rings()) > 0 || !l.gaps.settled() || l.e.somebodyWaits() ||
+	if p.cause != byBeat && (p.cause != bySelf || l.crowded) || p.draw || p.catalogue || p.sharing != nil || len(sess.Rings()) > 0 || !l.gaps.settled() || l.e.somebodyWaits() ||
 		slices.ContainsFunc(p.tables, func(t tablePlan) bool { return t.reload }) {
 		return false, nil
 	}
@@ -225,8 +226,10 @@ func (l *loop) still(ctx context.Context, sess Session, p *plan) (still bool, er
 	if !still {
 		return false, nil
 	}
-	l.lastFetch, l.failures = began, 0
-	l.calm++
+	l.lastFetch, l.failures, l.crowded = began, 0, false
+	if p.cause == byBeat {
+		l.calm++
+	}
 	l.look = min(2*l.look, l.cfg.Beat)
 	l.e.mu.Lock()
 	defer l.e.mu.Unlock()

@@ -16,60 +16,8 @@ const crowdShare = 3
 // crowds reports whether the cut, which follows the last one, has brought so many: by the time between the two, whatever
 // the rate of fetches was.
 func (l *loop) crowds(c *cut) bool {
-	n := len(c.txs.list)
-	fast := float64(n) >= crowd*float64(l.cfg.MaxFetchRate)*c.h.Began.Sub(l.began).Seconds()
-	return c.p.kind == follow && (c.txs.over || n >= crowd && fast)
-}
-
-const (
-	// restsFor is how long a bell rests after the last crowd.
-	restsFor = 5 * time.Second
-	// hangsWithin is how long the engine looks by itself for a bell that is hung again, as it has while that rested: it
-	// may have to wait for transactions that have begun meanwhile.
-	hangsWithin = time.Minute
-)
-
-// rest is the rest of a bell.
-type rest struct {
-	began   time.Time // of the crowd; zero: the last cut was none
-	crowd   time.Time // when the last crowded cut was published
-	down    bool      // the bell rests
-	hanging time.Time // until when the engine looks by itself, unless the bell hangs
-}
-
-// allay has the bell rest once crowds have come for a beat: the engine looks as often as it may anyway, and the bell, where
-// it is the server that has to listen to each transaction, takes the processors from those who write them.
-func (l *loop) allay(sess Session) {
-	rester, ok := sess.(Rester)
-	if !ok {
-		return
-	}
-	now, r := time.Now(), &l.rest
-	switch {
-	case !l.crowded:
-		r.began = time.Time{}
-	case r.began.IsZero():
-		r.began = now
-	}
-	switch {
-	case l.crowded:
-		r.crowd = now
-		if now.Sub(r.began) >= l.cfg.Beat {
-			r.down = rester.Rest(true)
-		}
-	case r.down && now.Sub(r.crowd) >= restsFor:
-		r.down, r.hanging = rester.Rest(false), now.Add(hangsWithin)
-	}
-}
-
-// byItself reports whether the engine looks without being rung, as often as it would be answered in a crowd.
-func (l *loop) byItself(now time.Time, sess Session) bool {
-	return l.rest.down || now.Before(l.rest.hanging) && !hasBell(sess)
-}
-
-// crowdPace is the time between two fetches in a crowd.
-func (l *loop) crowdPace() time.Duration {
-	return crowdShare * time.Second / time.Duration(l.cfg.MaxFetchRate)
+	fast := float64(c.leads) >= crowd*float64(l.cfg.MaxFetchRate)*c.h.Began.Sub(l.began).Seconds()
+	return c.p.kind == follow && c.leads >= crowd && fast
 }
 
 // restrain waits until the pace allows the next fetch that rings and looks cause. A single commit is answered

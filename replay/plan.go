@@ -24,6 +24,7 @@ const (
 	byRing               // the bell rang
 	byLook               // numbers are not accounted for, or a token is waited for
 	byQuick              // the bell is suspected of not ringing
+	bySelf               // the bell rests, or has not come back
 	byAsk                // somebody waits for a fetch that begins now
 )
 

@@ -15,7 +15,7 @@ import (
 // happened until its snapshot, and which transactions are no longer in flight.
 func (l *loop) publish(c *cut, sess Session) {
 	l.crowded = l.crowds(c)
-	l.allay(sess)
+	l.rest.counted(c)
 	l.pos, l.history, l.identity, l.began = c.position(), c.h.History, sess.Identity(), c.h.Began
 	// Transactions below the snapshot's xmin had ended: their events, trimmed
 	// or not, are in what has been read.

@@ -109,7 +109,7 @@ func (l *loop) session(ctx context.Context) error {
 	}
 	defer sess.Close()
 	l.e.attested.ended()
-	l.calm, l.rest = 0, rest{}
+	l.calm, l.rest = 0, rest{window: time.Now()}
 	l.e.count(func(st *Status) { st.Sessions++; st.Bell, st.WhyBell = sess.Bell(), sess.WhyBell() })
 	if err := l.join(ctx, sess); err != nil {
 		return err

@@ -58,15 +58,17 @@ func (r fakeRow) Values() ([]any, error)                       { return nil, nil
 func (r fakeRow) RawValues() [][]byte                          { return nil }
 
 type fakeSession struct {
-	db     *fakeDB
-	rings  chan struct{}
-	lost   chan struct{}
-	last   *outbox.Header // of a fetch that has asked the server; under db.mu
-	gone   bool           // under db.mu
-	rests  bool           // under db.mu
-	busy   atomic.Bool
-	failed atomic.Bool
-	closed atomic.Bool
+	db    *fakeDB
+	rings chan struct{}
+	lost  chan struct{}
+	last  *outbox.Header // of a fetch that has asked the server; under db.mu
+	gone  bool           // under db.mu
+	rests bool           // under db.mu
+	// returns: the bell is to hang again, and does once nothing is in flight; under db.mu
+	returns bool
+	busy    atomic.Bool
+	failed  atomic.Bool
+	closed  atomic.Bool
 }
 
 // point is a place where the source may fail.
@@ -113,7 +115,7 @@ func (db *fakeDB) ring() {
 		return
 	}
 	for _, s := range db.sessions {
-		if s.rests {
+		if s.unhung() {
 			continue
 		}
 		select {
@@ -145,30 +147,37 @@ func (s *fakeSession) Identity() string {
 func (s *fakeSession) Rings() <-chan struct{} {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
-	if s.rests {
+	if s.unhung() {
 		return nil
 	}
 	return s.rings
+}
+
+// unhung says that the bell rests, or has not come back. Caller holds mu.
+func (s *fakeSession) unhung() bool {
+	s.returns = s.returns && s.db.inFlight
+	return s.rests || s.returns
 }
 
 // Rest implements Rester as a session with a WAL bell does.
 func (s *fakeSession) Rest(rest bool) bool {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
-	if s.db.bell != "wal" {
-		return false
-	}
-	if rest && !s.rests {
+	switch {
+	case s.db.bell != "wal":
+	case rest && !s.rests:
+		s.rests, s.returns = true, false
 		s.db.rests = append(s.db.rests, time.Now())
+	case !rest && s.rests:
+		s.rests, s.returns = false, true
 	}
-	s.rests = rest || s.db.inFlight
-	return rest
+	return s.rests
 }
 
 func (s *fakeSession) Bell() string {
 	s.db.mu.Lock()
 	defer s.db.mu.Unlock()
-	if s.rests {
+	if s.unhung() {
 		return "poll"
 	}
 	if s.db.bell != "" {

@@ -1,6 +1,7 @@
 package wal
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"embed"
@@ -22,26 +23,27 @@ import (
 var files embed.FS
 
 // Bell is the WAL bell: the value of Config.WAL.
-type Bell struct{}
+type Bell struct {
+	within time.Duration // instead of answersWithin, for tests; 0: not
+}
 
 var _ outbox.Doorbell = Bell{}
 
 // Hang opens a replication connection as the pool would connect (its
 // AfterConnect is left out: such a connection knows only the simple protocol),
 // makes a temporary slot and reads it. It blocks until the transactions that
-// are writing have ended.
-func (Bell) Hang(ctx context.Context, d outbox.Door) (outbox.Ringer, error) {
+// are writing have ended; a server that does not answer is given up after answersWithin.
+func (b Bell) Hang(ctx context.Context, d outbox.Door) (outbox.Ringer, error) {
 	cc, err := d.Config(ctx)
 	if err != nil {
 		return nil, err
 	}
 	cc.RuntimeParams["replication"] = "database"
-	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
+	s, err := connect(ctx, cmp.Or(b.within, answersWithin), cc, d)
 	if err != nil {
 		return nil, refusal(err, cc.User)
 	}
-	s := &stream{conn: conn, rings: make(chan struct{}, 1), lost: make(chan struct{}), log: d.Logger}
-	if err := s.begin(ctx, d.Schema); err != nil {
+	if err := s.begin(ctx, psql.Publication(d.Schema)); err != nil {
 		s.end()
 		return nil, refusal(err, cc.User)
 	}
@@ -51,12 +53,27 @@ func (Bell) Hang(ctx context.Context, d outbox.Door) (outbox.Ringer, error) {
 	return s, nil
 }
 
-// begin makes the slot and returns once it is read.
-func (s *stream) begin(ctx context.Context, schema string) error {
-	publication := psql.Publication(schema)
-	if err := s.admit(ctx, schema, publication); err != nil {
-		return err
+// answersWithin bounds what needs nothing but a server that is there.
+const answersWithin = 10 * time.Second
+
+// connect makes the connection and asks whether it is of use.
+func connect(ctx context.Context, within time.Duration, cc *pgx.ConnConfig, d outbox.Door) (*stream, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errGone)
+	defer cancel()
+	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
+	if err != nil {
+		return nil, err
 	}
+	s := &stream{conn: conn, rings: make(chan struct{}, 1), lost: make(chan struct{}), log: d.Logger}
+	if err := s.admit(ctx, d); err != nil {
+		s.end()
+		return nil, err
+	}
+	return s, nil
+}
+
+// begin makes the slot and returns once it is read.
+func (s *stream) begin(ctx context.Context, publication string) error {
 	slot := "lockstep_" + strings.ToLower(rand.Text())
 	_, err := pglogrepl.CreateReplicationSlot(ctx, s.conn, slot, "pgoutput",
 		pglogrepl.CreateReplicationSlotOptions{Temporary: true, SnapshotAction: "NOEXPORT_SNAPSHOT", Mode: pglogrepl.LogicalReplication})
@@ -73,8 +90,9 @@ func (s *stream) begin(ctx context.Context, schema string) error {
 }
 
 // admit asks for what would only show when the first commit is not heard of.
-func (s *stream) admit(ctx context.Context, schema, publication string) error {
-	sql, err := psql.Render(files, "sql/published.sql", map[string]string{"schema": schema, "publication": publication})
+func (s *stream) admit(ctx context.Context, d outbox.Door) error {
+	publication := psql.Publication(d.Schema)
+	sql, err := psql.Render(files, "sql/published.sql", map[string]string{"schema": d.Schema, "publication": publication})
 	if err != nil {
 		return err
 	}
@@ -85,7 +103,9 @@ func (s *stream) admit(ctx context.Context, schema, publication string) error {
 	}
 	row := results[len(results)-1].Rows[0]
 	standbys, own := string(row[2]), string(row[3])
-	switch level, slots, published := string(row[0]), string(row[1]), string(row[4]); {
+	switch level, slots, published, cluster, standby := string(row[0]), string(row[1]), string(row[4]), string(row[5]), string(row[6]); {
+	case cluster != d.Cluster || standby == "t":
+		return errElsewhere
 	case level != "logical":
 		return refused("wal_level is %s, and must be logical (which takes a restart of Postgres)", level)
 	case slots == "0":
@@ -122,6 +142,10 @@ func (s *stream) prove(ctx context.Context) error {
 func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: "+format, append([]any{outbox.ErrBellRefused}, args...)...)
 }
+
+// errElsewhere: the name leads to another server by now than the one that the session fetches from, which it will lose, or
+// has. A standby's commits are others', too.
+var errElsewhere = errors.New("the way to the server leads to another one now")
 
 // refusal is an error of the server's as what it means for the bell. Those that say
 // that the server goes down or comes up, and those of the network, are none.

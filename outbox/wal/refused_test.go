@@ -1,14 +1,20 @@
 package wal_test
 
 import (
+	"context"
 	"errors"
+	"net"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
+	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/outbox/wal"
 	"github.com/pglockstep/lockstep/triggers"
 )
 
@@ -179,4 +185,60 @@ func TestANodeUsesTheBellThatTheDatabaseHas(t *testing.T) {
 	if _, err := outbox.NewSource(outbox.Config{Pool: r.pool, Bell: outbox.BellWAL}); err == nil || !strings.Contains(err.Error(), "Config.WAL") {
 		t.Errorf("bell wal in a program without it: %v", err)
 	}
+}
+
+// A name that leads elsewhere by now must not lead to a bell that rings for the commits of another server.
+func TestABellThatWouldHangAtAnotherServerIsTriedAgain(t *testing.T) {
+	r := newRig(t, pgtest.New(t))
+	other := newRig(t, pgtest.Own(t, pgtest.With("wal_level", "logical")).New(t))
+	elsewhere := other.pool.Config().ConnConfig
+	var away atomic.Bool
+	pool := r.Pool(t, func(c *pgxpool.Config) {
+		c.BeforeConnect = func(_ context.Context, cc *pgx.ConnConfig) error {
+			if away.Load() {
+				cc.Host, cc.Port, cc.User, cc.Password, cc.Database = elsewhere.Host, elsewhere.Port, elsewhere.User, elsewhere.Password, elsewhere.Database
+			}
+			return nil
+		}
+	})
+	s := r.open(t, pool)
+	if s.Bell() != "wal" {
+		t.Fatalf("the bell is %s: %s", s.Bell(), s.WhyBell())
+	}
+	away.Store(true)
+	s.Rest(true)
+	s.Rest(false)
+	until(t, "it says that it came to another server", func() bool { return strings.Contains(s.WhyBell(), "leads to another one") })
+	if s.Bell() != "poll" || other.slots(t) != 0 {
+		t.Errorf("the bell is %s, with %d slots at the other server", s.Bell(), other.slots(t))
+	}
+	away.Store(false)
+	comes(t, s)
+}
+
+// Who accepts the connection and never says a word does not keep the bell from being tried again.
+func TestAServerThatDoesNotAnswerIsGivenUp(t *testing.T) {
+	r := newRig(t, pgtest.New(t))
+	mute, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = mute.Close() }()
+	var away atomic.Bool
+	pool := r.Pool(t, func(c *pgxpool.Config) {
+		dial := c.ConnConfig.DialFunc
+		c.ConnConfig.DialFunc = func(ctx context.Context, network, addr string) (net.Conn, error) {
+			if away.Load() {
+				addr = mute.Addr().String()
+			}
+			return dial(ctx, network, addr)
+		}
+	})
+	s := r.open(t, pool, func(c *outbox.Config) { c.WAL = wal.BellWithin(200 * time.Millisecond) })
+	away.Store(true)
+	s.Rest(true)
+	s.Rest(false)
+	until(t, "it is given up", func() bool { return strings.Contains(s.WhyBell(), "hang the WAL bell") })
+	away.Store(false)
+	comes(t, s)
 }

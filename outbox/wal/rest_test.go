@@ -45,6 +45,7 @@ func TestABellIsTakenDownAndHungInAnyOrder(t *testing.T) {
 	for name, f := range map[string]func(s *outbox.Session){
 		"closed at once":              func(s *outbox.Session) { s.Rest(true) },
 		"hung at once, and closed":    func(s *outbox.Session) { s.Rest(true); s.Rest(false) },
+		"taken down twice":            func(s *outbox.Session) { s.Rest(true); s.Rest(true) },
 		"never taken down":            func(s *outbox.Session) { s.Rest(false) },
 		"taken down while it is hung": func(s *outbox.Session) { s.Rest(true); s.Rest(false); s.Rest(true); s.Rest(false); s.Rest(false) },
 		"hung while a transaction lasts": func(s *outbox.Session) {
@@ -54,9 +55,12 @@ func TestABellIsTakenDownAndHungInAnyOrder(t *testing.T) {
 			s.Rest(true)
 			s.Rest(false)
 			until(t, "its slot waits", func() bool { return r.slots(t) == 1 })
-			if s.Rest(true) || s.Bell() != "poll" {
-				t.Errorf("a bell that does not hang was taken down: %s", s.Bell())
+			if !s.Rest(true) || s.Bell() != "poll" {
+				t.Errorf("a bell that is on its way does not rest: %s", s.Bell())
 			}
+			until(t, "nobody is on the way any more", func() bool { return r.slots(t) == 0 })
+			s.Rest(false)
+			until(t, "its slot waits again", func() bool { return r.slots(t) == 1 })
 			if _, err := long.Exec(t.Context(), "commit"); err != nil {
 				t.Error(err)
 			}
