@@ -17,9 +17,9 @@ type Bell = outbox.Bell
 const (
 	BellDefault = outbox.BellDefault // BellAuto
 	BellAuto    = outbox.BellAuto    // the one that the database was installed with where it works, else polling
-	BellNotify  = outbox.BellNotify  // NOTIFY; Start fails where it is not heard
-	BellWAL     = outbox.BellWAL     // the log, with Config.WAL, or Start fails
-	BellPoll    = outbox.BellPoll    // a fetch at every beat
+	BellNotify  = outbox.BellNotify  // NOTIFY; polling where the database has another bell; Start fails where LISTEN hears nothing
+	BellWAL     = outbox.BellWAL     // the log, with Config.WAL; Start fails where it is refused; polling until its slot is there, and while it rests
+	BellPoll    = outbox.BellPoll    // a look at every beat
 )
 
 // Doorbell is a bell of another package: wal.Bell.
@@ -49,7 +49,7 @@ type Config struct {
 	// but no more than 2/5 of MaxStale, and never less than Beat. Default 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed look for changes may have begun for the
-	// node to be live. Default 1 s.
+	// node to be live. It must be longer than Beat. Default 1 s.
 	MaxStale time.Duration
 	// MaxBytes bounds the memory of all tables: a load or a change that would
 	// exceed it is refused, naming the table. Default: no bound.
@@ -65,7 +65,8 @@ type Config struct {
 	// costs a hash of every row and is for tests. Default off.
 	DetectMutation bool
 	// Register is how often the node writes its name, position and state into the
-	// table of nodes, or with a Source has whoever feeds it write them; each pause is drawn, up to a quarter shorter or longer. Trimming spares
+	// table of nodes, or with a Source has whoever feeds it write them; each pause is drawn, up to a quarter shorter or longer, and
+	// twice as long, where it is below a minute, while there is nothing new to tell. Trimming spares
 	// only what nodes seen within the last hour have not fetched: keep it below half an hour. Negative:
 	// never, and then trimming does not spare what this node has not fetched. Default 5 s, with a Source 10 min.
 	Register time.Duration
@@ -76,7 +77,8 @@ type Config struct {
 	// trimmer's rights; a node without them leaves it to others. Negative: this
 	// node does not trim. Default 24 h.
 	Retention time.Duration
-	// RetentionRows is how many events may stay at the most. Default: any number.
+	// RetentionRows is how many events are kept, besides what a node seen within the last hour has not fetched and
+	// what a transaction in flight holds up. Default: any number.
 	RetentionRows int64
 	// Checkpoint is a directory in which the node keeps its tables and its
 	// position while it is away, in one file that belongs to Name, which must be

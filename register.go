@@ -39,21 +39,33 @@ func (n *Node) attend() {
 // once and tried again.
 func (n *Node) register(ctx context.Context) {
 	said := false
+	var last outbox.NodeRow
 	for {
-		err := n.writeRegister(ctx, "")
+		row, err := n.writeRegister(ctx, "")
 		if err != nil && ctx.Err() == nil && !said {
 			n.cfg.Logger.Warn("the node is not in the register", "error", err)
 		}
 		said = err != nil
-		if !pause.For(ctx, n.cfg.Register*3/4+rand.N(n.cfg.Register/2+1)) { // nodes that were started together part
+		every := beatEvery(n.cfg.Register, err == nil && row == last)
+		last = row
+		if !pause.For(ctx, every*3/4+rand.N(every/2+1)) { // nodes that were started together part
 			n.sayClosed()
 			return
 		}
 	}
 }
 
-// writeRegister writes what the status says, under another state where one is given.
-func (n *Node) writeRegister(ctx context.Context, state string) error {
+// beatEvery is the time between two beats: twice what was asked for where the last one had nothing to tell but that the node is
+// there. Most nodes are idle most of the time.
+func beatEvery(asked time.Duration, nothingNew bool) time.Duration {
+	if nothingNew && asked < time.Minute {
+		return 2 * asked
+	}
+	return asked
+}
+
+// writeRegister writes what the status says, under another state where one is given, and returns it, but for how stale the node is.
+func (n *Node) writeRegister(ctx context.Context, state string) (outbox.NodeRow, error) {
 	host, err := os.Hostname()
 	if err != nil {
 		host = "" // it is for people only
@@ -63,24 +75,26 @@ func (n *Node) writeRegister(ctx context.Context, state string) error {
 	since, s := n.engine.Attesting(), n.engine.Status()
 	row := outbox.NodeRow{
 		Name: n.cfg.Name, Position: s.Position.String(), State: cmp.Or(state, s.State.String()), Host: host, Version: outbox.NodeVersion,
-		Stale: s.Staleness.Seconds(), Bell: s.Bell,
+		Bell: s.Bell,
 	}
+	told := row
+	row.Stale = s.Staleness.Seconds()
 	if r, ok := n.source.(replay.Registrar); ok && state == "" { // who closes cannot wait for others
 		if at, err := r.Enroll(ctx, row); err == nil {
 			n.engine.Attest(since, at, true)
-			return nil
+			return told, nil
 		}
 	}
 	at, err := outbox.Enroll(ctx, n.pool, n.cfg.Schema, row)
 	if err == nil {
 		n.engine.Attest(since, at, false)
 	}
-	return err //nolint:wrapcheck // logged as it is
+	return told, err //nolint:wrapcheck // logged as it is
 }
 
 // sayClosed leaves a last word, if it can be had quickly.
 func (n *Node) sayClosed() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
-	_ = n.writeRegister(ctx, Closed.String()) // best effort: the beat's age says the same
+	_, _ = n.writeRegister(ctx, Closed.String()) // best effort: the beat's age says the same
 }

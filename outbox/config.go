@@ -37,9 +37,10 @@ const (
 	// there is no session.
 	BellNotify Bell = "notify"
 	// BellWAL reads the log on a replication connection (Config.WAL). Where that
-	// is refused there is no session.
+	// is refused when the session begins there is none. It polls until its slot is there, and from a rest (Session.Rest)
+	// until it hangs again.
 	BellWAL Bell = "wal"
-	// BellPoll has no connection of its own; whoever drives the session fetches at every beat.
+	// BellPoll has no connection of its own; whoever drives the session looks at every beat.
 	BellPoll Bell = "poll"
 )
 

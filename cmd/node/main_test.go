@@ -64,7 +64,7 @@ func temporary(t *testing.T) string {
 func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
 	build(t)
 	db := pgtest.New(t)
-	db.Exec(t, "create table good (id int primary key); create view seen as select 1; create table no_key (id int)")
+	db.Exec(t, "create table good (id int primary key); insert into good values (1); create view seen as select 1; create table no_key (id int)")
 	dsn := "LOCKSTEP_DSN=" + db.DSN()
 	if out, errs, status := runCommand(t, []string{dsn}, "install", "--table", "public.good"); status != 0 {
 		t.Fatal(out, errs)
@@ -93,6 +93,9 @@ func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
 		{"port taken", dsn, []string{"serve", "--table", "public.good", "--listen", taken.Addr().String()}, "cannot listen on"},
 		{"not installed", "LOCKSTEP_DSN=" + empty.DSN(), []string{"serve", "--table", "public.good"}, "run lockstep install"},
 		{"nothing to uninstall", "LOCKSTEP_DSN=" + empty.DSN(), []string{"uninstall"}, "lockstep install"},
+		{"a negative retention", dsn, []string{"serve", "--table", "public.good", "--retention", "-1s"}, "--retention"},
+		{"a beat that is too long", dsn, []string{"serve", "--table", "public.good", "--beat", "2s"}, "--beat 2s"},
+		{"too little memory", dsn, []string{"serve", "--table", "public.good", "--max-bytes", "1"}, "public.good"},
 		{"no table", dsn, []string{"serve"}, "needs a --table"},
 		{"no such command", dsn, []string{"serf"}, "unknown command"},
 		{"no such flag", dsn, []string{"serve", "--tabel", "x"}, "unknown flag"},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -48,6 +49,7 @@ func serveCommand(o *options) *cobra.Command {
 	var bell string
 	var who access
 	var from sourceFlags
+	var keep keepFlags
 	var pages serve.Options
 	cmd := &cobra.Command{
 		Use:   "serve",
@@ -67,6 +69,9 @@ func serveCommand(o *options) *cobra.Command {
 				return errors.New("--max-body, --max-streams and --window must be above 0")
 			}
 			if err := checkpointFlags(cmd, cfg); err != nil {
+				return err
+			}
+			if err := keep.check(&cfg); err != nil {
 				return err
 			}
 			feed, err := from.feed(cmd)
@@ -120,10 +125,40 @@ func serveCommand(o *options) *cobra.Command {
 	f.StringVar(&cfg.Name, "name", "", "the node's name; default: host and process id")
 	f.StringVar(&cfg.Checkpoint, "checkpoint", "", "directory for a checkpoint, with which the node of this --name begins again; it holds rows; default: none")
 	f.DurationVar(&cfg.CheckpointEvery, "checkpoint-every", 5*time.Minute, "time between two checkpoints; one more is written at the end")
+	keep.flags(cmd, &cfg)
 	f.StringVar(&bell, "bell", string(lockstep.BellAuto), "auto (the one that install has put in place, else poll), notify, wal or poll")
 	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
 	completeWords(cmd, "bell", string(lockstep.BellAuto), string(lockstep.BellNotify), string(lockstep.BellWAL), string(lockstep.BellPoll))
 	return cmd
+}
+
+// keepFlags say how the outbox is kept, and how the node is held to it. 0 says that this node does without.
+type keepFlags struct {
+	retention time.Duration
+	loads     int
+	bytes     int64
+}
+
+func (k *keepFlags) flags(cmd *cobra.Command, cfg *lockstep.Config) {
+	f := cmd.Flags()
+	f.DurationVar(&k.retention, "retention", 24*time.Hour, "how long events stay in the outbox, where this node may trim it; the shortest of all nodes counts; 0: this node does not trim")
+	f.Int64Var(&cfg.RetentionRows, "retention-rows", 0, "how many events stay, besides what a node seen within the last hour lacks; default: any number")
+	f.IntVar(&k.loads, "max-loads", 2, "how many nodes may load all of their tables at a time; 0: this node does not wait for a turn")
+	f.Int64Var(&k.bytes, "max-bytes", 0, "memory that the tables may take, in bytes: what would exceed it is refused, by name; default: any")
+	f.IntVar(&cfg.Audit, "audit", 0, "how many rows a second are held against Postgres all the while; those that are wrong are named in the log and counted; default: none")
+	f.DurationVar(&cfg.Beat, "beat", 250*time.Millisecond, "longest time between two looks for changes, which is what a lost ring costs; below a second")
+}
+
+// check takes the flags over, or says which of them cannot be.
+func (k *keepFlags) check(cfg *lockstep.Config) error {
+	switch {
+	case k.retention < 0 || cfg.RetentionRows < 0 || k.loads < 0 || k.bytes < 0 || cfg.Audit < 0:
+		return errors.New("--retention, --retention-rows, --max-loads, --max-bytes and --audit must be 0 or above")
+	case cfg.Beat <= 0 || cfg.Beat >= time.Second:
+		return fmt.Errorf("--beat %v: it must be above 0 and below 1s, within which a node calls itself live", cfg.Beat)
+	}
+	cfg.Retention, cfg.MaxLoads, cfg.MaxBytes = cmp.Or(k.retention, -1), cmp.Or(k.loads, -1), k.bytes
+	return nil
 }
 
 // checkpointFlags checks what Start would take for something else, or find out late.
