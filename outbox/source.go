@@ -130,7 +130,7 @@ func (s *Source) admit(ctx context.Context, conn *pgx.Conn) (at place, has insta
 	}
 	switch {
 	case errors.As(err, &pgErr) && pgErr.Code == "42501":
-		return at, has, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants: %w", s.cfg.Schema, err)
+		return at, has, "", fmt.Errorf("outbox: the role may not read schema %s: give it the reader's grants, triggers/sql/grants_reader.sql (lockstep doctor prints the command): %w", s.cfg.Schema, err)
 	case err != nil:
 		return at, has, "", fmt.Errorf("outbox: read schema %s: %w", s.cfg.Schema, err)
 	case readable(version, minNode) != nil:

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -150,7 +151,12 @@ func (c *nodeClient) call(ctx context.Context, method, path string, body any, re
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return fmt.Errorf("no node answers: %w", err)
+		var unknown x509.UnknownAuthorityError
+		var name x509.HostnameError
+		if errors.As(err, &unknown) || errors.As(err, &name) {
+			return fmt.Errorf("the certificate of the node at %s is not trusted (SSL_CERT_FILE names a file with its authority's; the address must have a name that it has): %w", c.base, err)
+		}
+		return fmt.Errorf("no node answers at %s: %w", c.base, err)
 	}
 	defer func() { _ = res.Body.Close() }() // it was read
 	if res.StatusCode/100 != 2 {

@@ -155,7 +155,7 @@ func enough(all []figure) string {
 	return text + `
 Each node asks for itself: the cost is nodes times (fetches + events); the shares above say which of the two prevails at a
 rate. A node makes one or two fetches for a commit, and at most 250 a second, so that at high rates events are
-what still grows. Connections end sooner where max_connections is low: a node has two. Nothing else grows with
+what still grows. Connections end sooner where max_connections is low: a node has two, and one of its pool's at times. Nothing else grows with
 nodes: writers do not wait for them, and the outbox is written once. A fleet beyond this follows a relay (lockstep relay), which is
 one node to Postgres.
 `

@@ -1,7 +1,8 @@
 -- The schema, its tables and the NOLOGIN role that owns the functions.
 --
--- Run by Install, or by hand:
---   psql -v schema=lockstep -v owner=lockstep_capture -f schema.sql
+-- Rendered and run by Install. For review, or to be run by hand, as one:
+--   lockstep install --table public.employees --print-sql > review.sql
+--   psql -v ON_ERROR_STOP=1 -f review.sql
 -- It may be run again at any time: what is there stays as it is.
 
 select set_config('lockstep.install_schema', :'schema', true),
