@@ -8,7 +8,7 @@ import (
 const (
 	// restWindow is how long transactions are counted to tell whether they come in crowds that last: a bell is neither taken down nor
 	// left down for the sake of some milliseconds.
-	restWindow = time.Second
+	restWindow = time.Second / 2
 	// restsFor is how long a bell rests after the last crowd. Where crowds come again and again it is doubled, up to restsLongest.
 	restsFor     = 5 * time.Second
 	restsLongest = 80 * time.Second
