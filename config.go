@@ -45,8 +45,8 @@ type Config struct {
 	// outbox/stream, which only who names it here links. Default: none.
 	Source Feed
 	// Beat is the longest time between two looks for changes (a fetch, or a beat that finds nothing to fetch), and
-	// so what a lost ring costs. Where there is a bell, and eight looks in a row have found nothing, it is 8/5 of that,
-	// but no more than 2/5 of MaxStale, and never less than Beat. Default 250 ms.
+	// so what a lost ring costs. Where there is a bell, and eight looks in a row have found nothing, it is twice as long,
+	// but no more than half of MaxStale, and never less than Beat. Default 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed look for changes may have begun for the
 	// node to be live. It must be longer than Beat. Default 1 s.

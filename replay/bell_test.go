@@ -179,9 +179,9 @@ func TestANodeThatIsIdleForLongLooksLessOften(t *testing.T) {
 		bell string
 		want time.Duration // between two looks
 	}{
-		"under a bell":             {Config{}, "notify", 400 * time.Millisecond},
-		"under the WAL bell":       {Config{}, "wal", 400 * time.Millisecond},
-		"with little time to miss": {Config{MaxStale: 800 * time.Millisecond}, "notify", 320 * time.Millisecond},
+		"under a bell":             {Config{}, "notify", 500 * time.Millisecond},
+		"under the WAL bell":       {Config{}, "wal", 500 * time.Millisecond},
+		"with little time to miss": {Config{MaxStale: 800 * time.Millisecond}, "notify", 400 * time.Millisecond},
 		"with no time to miss":     {Config{MaxStale: 300 * time.Millisecond}, "notify", 250 * time.Millisecond},
 		"at polling":               {Config{}, "poll", 250 * time.Millisecond},
 		"over a stream":            {Config{}, "stream", 250 * time.Millisecond},

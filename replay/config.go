@@ -12,7 +12,7 @@ import (
 type Config struct {
 	// Beat is the longest time between the beginnings of two looks for changes (a fetch, or
 	// a beat that finds nothing to fetch) while a session is healthy; it bounds what a lost ring costs. Where there is a bell,
-	// and eight looks in a row have found nothing, it is 8/5 of that, but no more than 2/5 of MaxStale, and never less than Beat. 250 ms.
+	// and eight looks in a row have found nothing, it is twice as long, but no more than half of MaxStale, and never less than Beat. 250 ms.
 	Beat time.Duration
 	// MaxStale is how long ago the last completed fetch, or beat that found nothing to fetch, may have begun for the
 	// engine to call itself live. It must be longer than Beat. 1 s.

@@ -171,13 +171,12 @@ func (l *loop) next(now time.Time, sess Session) (time.Time, cause) {
 const calmAfter = 8
 
 // beat is the longest time between two looks. Where a bell would ring, and nothing has been for some time,
-// it is longer: most nodes are idle most of the time. A look that fails or is late still leaves time for another
-// before the engine is no longer live.
+// it is twice as long: most nodes are idle most of the time. A look still has half of MaxStale to end before the engine is no longer live.
 func (l *loop) beat(sess Session) time.Duration {
 	if !hasBell(sess) || l.calm < calmAfter {
 		return l.cfg.Beat
 	}
-	return max(l.cfg.Beat, min(8*l.cfg.Beat/5, 2*l.cfg.MaxStale/5))
+	return max(l.cfg.Beat, min(2*l.cfg.Beat, l.cfg.MaxStale/2))
 }
 
 // hasBell reports whether somebody tells the session of commits: not at polling, nor over a stream, where a look asks nobody.

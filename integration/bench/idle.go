@@ -197,7 +197,7 @@ func shareOfHundred(cpu, took time.Duration, n int) float64 {
 }
 
 // idleBeat is how often a node looks of its own accord that has long found nothing.
-const idleBeat = 400 * time.Millisecond
+const idleBeat = 500 * time.Millisecond
 
 // asking is what n connections cost that ask at every beat for one value, in percent of a core for a hundred;
 // nothing where processor time is not known.

@@ -96,7 +96,7 @@ var reasons = []reason{
 	},
 	{
 		of:    []string{"100 idle nodes"},
-		why:   "A beat is a query, whatever it asks for: the server's process wakes up, receives and answers. What is above that is the sequence that it reads, the look at the catalogues every 3 s, and the register. An idle node looks every 400 ms.",
+		why:   "A beat is a query, whatever it asks for: the server's process wakes up, receives and answers. What is above that is the sequence that it reads, the look at the catalogues every 3 s, and the register. An idle node looks every 500 ms.",
 		floor: []string{"100 connections that ask SELECT 1 as often as nodes beat: of one core of Postgres"},
 		next:  "a fleet of that size follows a relay (lockstep relay).",
 	},
