@@ -44,13 +44,7 @@ Whoever reaches the address may read the tables, so it is loopback. For another 
 clients must send the token of --token-file or $LOCKSTEP_HTTP_TOKEN, and --tls-cert and --tls-key make it HTTPS.`
 
 func serveCommand(o *options) *cobra.Command {
-	var tables []string
-	var cfg lockstep.Config
-	var bell string
-	var who access
-	var from sourceFlags
-	var keep keepFlags
-	var pages serve.Options
+	s := &serveFlags{options: o}
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Keep tables in memory and serve them over HTTP",
@@ -62,74 +56,97 @@ func serveCommand(o *options) *cobra.Command {
   curl -i -X PUT -H 'Content-Type: application/json' -d '{"name":"Ann"}' http://127.0.0.1:8080/v1/tables/public.employees/rows/7`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			if len(tables) == 0 {
-				return errors.New("serve needs a --table, such as --table public.employees or --table 'public.*'")
-			}
-			if pages.MaxBody <= 0 || pages.MaxStreams <= 0 || pages.Window <= 0 {
-				return errors.New("--max-body, --max-streams and --window must be above 0")
-			}
-			if err := checkpointFlags(cmd, cfg); err != nil {
+			if err := s.check(cmd); err != nil {
 				return err
 			}
-			if err := keep.check(&cfg); err != nil {
-				return err
-			}
-			feed, err := from.feed(cmd)
-			if err != nil {
-				return err
-			}
-			if feed != nil {
-				cfg.Source = *feed
-			}
-			log := logger()
-			slog.SetDefault(log)
-			in, err := who.read()
-			if err != nil {
-				return err
-			}
-			pool, err := o.connect(cmd.Context())
-			if err != nil {
-				return err
-			}
-			defer pool.Close()
-			names, err := expand(cmd.Context(), pool, o.schema, tables, cmd.ErrOrStderr(), true)
-			if err != nil {
-				return err
-			}
-			declared, err := declare(cmd.Context(), pool, names)
-			if err != nil {
-				return err
-			}
-			// The port first: who loads a million rows to learn that it is taken?
-			l, err := in.open(log)
-			if err != nil {
-				return err
-			}
-			in.admit(&pages)
-			page := newPage(pool, o.schema, &pages)
-			s := &served{pages: serve.New(declared, pages), page: page, tls: in.tls, say: func(n int) {
-				fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l))
-			}}
-			cfg.Schema, cfg.Bell, cfg.WAL, cfg.Logger = o.schema, lockstep.Bell(bell), wal.Bell{}, log
-			return s.run(cmd.Context(), l, pool, cfg, declared)
+			return s.run(cmd)
 		},
 	}
 	f := cmd.Flags()
-	f.StringArrayVar(&tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
-	who.flags(cmd)
-	from.flags(cmd)
-	f.BoolVar(&pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
-	f.IntVar(&pages.MaxStreams, "max-streams", 100, "how many streams of changes there may be")
-	f.IntVar(&pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")
-	f.Int64Var(&pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
-	f.StringVar(&cfg.Name, "name", "", "the node's name; default: host and process id")
-	f.StringVar(&cfg.Checkpoint, "checkpoint", "", "directory for a checkpoint, with which the node of this --name begins again; it holds rows; default: none")
-	f.DurationVar(&cfg.CheckpointEvery, "checkpoint-every", 5*time.Minute, "time between two checkpoints; one more is written at the end")
-	keep.flags(cmd, &cfg)
-	f.StringVar(&bell, "bell", string(lockstep.BellAuto), "auto (the one that install has put in place, else poll), notify, wal or poll")
-	f.DurationVar(&pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
+	f.StringArrayVar(&s.tables, "table", nil, "table as SQL writes it, or schema.* for all that can be kept; may be given again")
+	s.who.flags(cmd)
+	s.from.flags(cmd)
+	f.BoolVar(&s.pages.Writes, "writes", false, "let clients write rows with PUT and DELETE; default: rows are read only")
+	f.IntVar(&s.pages.MaxStreams, "max-streams", 100, "how many streams of changes there may be")
+	f.IntVar(&s.pages.Window, "window", 8<<20, "memory of the recent changes that a stream can resume from, in bytes")
+	f.Int64Var(&s.pages.MaxBody, "max-body", 1<<20, "largest row that a client may send, in bytes")
+	f.StringVar(&s.cfg.Name, "name", "", "the node's name; default: host and process id")
+	f.StringVar(&s.cfg.Checkpoint, "checkpoint", "", "directory for a checkpoint, with which the node of this --name begins again; it holds rows; default: none")
+	f.DurationVar(&s.cfg.CheckpointEvery, "checkpoint-every", 5*time.Minute, "time between two checkpoints; one more is written at the end")
+	s.keep.flags(cmd, &s.cfg)
+	f.StringVar(&s.bell, "bell", string(lockstep.BellAuto), "auto (the one that install has put in place, else poll), notify, wal or poll")
+	f.DurationVar(&s.pages.MaxStale, "max-stale", 0, "make /readyz fail when the node is staler than this; default: an outage leaves it ready")
 	completeWords(cmd, "bell", string(lockstep.BellAuto), string(lockstep.BellNotify), string(lockstep.BellWAL), string(lockstep.BellPoll))
 	return cmd
+}
+
+// serveFlags are what serve is told.
+type serveFlags struct {
+	*options
+
+	tables []string
+	cfg    lockstep.Config
+	bell   string
+	who    access
+	from   sourceFlags
+	keep   keepFlags
+	pages  serve.Options
+}
+
+// check says what cannot be, before anything is done.
+func (s *serveFlags) check(cmd *cobra.Command) error {
+	if len(s.tables) == 0 {
+		return errors.New("serve needs a --table, such as --table public.employees or --table 'public.*'")
+	}
+	if s.pages.MaxBody <= 0 || s.pages.MaxStreams <= 0 || s.pages.Window <= 0 {
+		return errors.New("--max-body, --max-streams and --window must be above 0")
+	}
+	if err := checkpointFlags(cmd, s.cfg); err != nil {
+		return err
+	}
+	if err := s.keep.check(&s.cfg); err != nil {
+		return err
+	}
+	feed, err := s.from.feed(cmd)
+	if err == nil && feed != nil {
+		s.cfg.Source = *feed
+	}
+	return err
+}
+
+// run serves until it is told to stop.
+func (s *serveFlags) run(cmd *cobra.Command) error {
+	ctx, log := cmd.Context(), logger()
+	slog.SetDefault(log)
+	in, err := s.who.read()
+	if err != nil {
+		return err
+	}
+	pool, err := s.connect(ctx)
+	if err != nil {
+		return err
+	}
+	defer pool.Close()
+	names, err := expand(ctx, pool, s.schema, s.tables, cmd.ErrOrStderr(), true)
+	if err != nil {
+		return err
+	}
+	declared, err := declare(ctx, pool, names)
+	if err != nil {
+		return err
+	}
+	// The port first: who loads a million rows to learn that it is taken?
+	l, err := in.open(log)
+	if err != nil {
+		return err
+	}
+	in.admit(&s.pages)
+	page := newPage(pool, s.schema, &s.pages)
+	served := &served{pages: serve.New(declared, s.pages), page: page, tls: in.tls, say: func(n int) {
+		fmt.Fprintf(cmd.OutOrStdout(), "serving %d tables on %s\n", n, in.url(l))
+	}}
+	s.cfg.Schema, s.cfg.Bell, s.cfg.WAL, s.cfg.Logger = s.schema, lockstep.Bell(s.bell), wal.Bell{}, log
+	return served.run(ctx, l, pool, s.cfg, declared)
 }
 
 // keepFlags say how the outbox is kept, and how the node is held to it. 0 says that this node does without.
