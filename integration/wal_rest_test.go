@@ -3,6 +3,7 @@ package integration
 import (
 	"context"
 	"maps"
+	"sync"
 	"testing"
 	"time"
 
@@ -11,30 +12,32 @@ import (
 	"github.com/pglockstep/lockstep/triggers"
 )
 
-// crowding has a server write to items on its own, a transaction for each of some thousand rows a second, until it is stopped.
+// crowding has a server write to items on its own, by some sessions, a transaction for each of some thousand rows a second, until it is
+// stopped: more than a client could ask for, also where other work takes the processors.
 func crowding(t *testing.T, db *pgtest.DB) (stop func()) {
 	t.Helper()
-	conn := db.Conn(t)
-	if _, err := conn.Exec(t.Context(), "set synchronous_commit = off"); err != nil {
-		t.Fatal(err)
-	}
 	ctx, cancel := context.WithCancel(t.Context())
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		for ctx.Err() == nil {
-			_, err := conn.Exec(context.WithoutCancel(ctx), `do $$ begin for i in 1..500 loop
-				case i % 3 when 0 then insert into items values (1000 + i, i) on conflict (id) do update set v = items.v + 1;
-				when 1 then update items set v = v + 1 where id = i % 100 + 1;
-				else delete from items where id = 1000 + i - 2; end case;
-				commit; end loop; end $$`)
-			if err != nil {
-				t.Error(err)
-				return
-			}
+	var all sync.WaitGroup
+	for range 3 {
+		conn := db.Conn(t)
+		if _, err := conn.Exec(t.Context(), "set synchronous_commit = off"); err != nil {
+			t.Fatal(err)
 		}
-	}()
-	return func() { cancel(); <-ended }
+		all.Go(func() {
+			for ctx.Err() == nil {
+				_, err := conn.Exec(context.WithoutCancel(ctx), `do $$ begin for i in 1..500 loop
+					case i % 3 when 0 then insert into items values (1000 + i, i) on conflict (id) do update set v = items.v + 1;
+					when 1 then update items set v = v + 1 where id = i % 100 + 1;
+					else delete from items where id = 1000 + i - 2; end case;
+					commit; end loop; end $$`)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	return func() { cancel(); all.Wait() }
 }
 
 // A crowd takes the bell down and its end brings it back, on a real server, while the node's connections are cut in either state.
