@@ -3,9 +3,9 @@ package integration
 import (
 	"context"
 	"maps"
+	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/pglockstep/lockstep"
 	"github.com/pglockstep/lockstep/internal/pgtest"
@@ -37,7 +37,9 @@ func crowding(t *testing.T, db *pgtest.DB) (stop func()) {
 			}
 		})
 	}
-	return func() { cancel(); all.Wait() }
+	stop = func() { cancel(); all.Wait() }
+	t.Cleanup(stop)
+	return stop
 }
 
 // A crowd takes the bell down and its end brings it back, on a real server, while the node's connections are cut in either state.
@@ -66,7 +68,7 @@ func TestANodeWhoseBellRestsHoldsWhatTheTablesHold(t *testing.T) {
 		t.Helper()
 		until(t, "the bell rests", func() bool {
 			s := node.Status()
-			return s.State == lockstep.Live && s.Bell == "poll" && count(t.Context(), conn, slots) == 0
+			return s.State == lockstep.Live && s.Bell == "poll" && strings.Contains(s.WhyBell, "rests while") && count(t.Context(), conn, slots) == 0
 		})
 	}
 
@@ -78,13 +80,9 @@ func TestANodeWhoseBellRestsHoldsWhatTheTablesHold(t *testing.T) {
 		t.Fatal(err)
 	}
 	rests()
-	began := time.Now()
 	stop()
 	same("after the crowd")
 	hearsByWAL(t, node)
-	if took := time.Since(began); took < 3*time.Second {
-		t.Errorf("the bell was back %v after the crowd", took)
-	}
 	changes := subscribe(t, table)
 	db.Exec(t, "update items set v = -1 where id = 7")
 	changes.upTo(func(c lockstep.Change[int, item]) bool { return c.Key == 7 })

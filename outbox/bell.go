@@ -56,7 +56,7 @@ func (s *Session) listen(ctx context.Context) error {
 	listening, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
 	go l.run(listening)
-	_ = s.belfry.hang(BellNotify, l) // nothing rests yet
+	_ = s.belfry.hang(listening, BellNotify, l) // nothing rests yet
 	return nil
 }
 

@@ -59,11 +59,11 @@ type belfry struct {
 	returns bool   // it is to hang again after its rest
 }
 
-// hang hangs a bell, unless it is to rest.
-func (b *belfry) hang(name Bell, r Ringer) bool {
+// hang hangs a bell, unless it is to rest, or who brings it was told to stop: another one may be on the way.
+func (b *belfry) hang(ctx context.Context, name Bell, r Ringer) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.rests {
+	if b.rests || ctx.Err() != nil {
 		return false
 	}
 	b.bell, b.name, b.why, b.returns = r, name, "", false
@@ -225,7 +225,7 @@ func (s *Session) climber(ctx context.Context, first chan<- error, told <-chan s
 		switch {
 		case err != nil:
 			err = fmt.Errorf("outbox: %w", err)
-		case !s.belfry.hang(BellWAL, bell):
+		case !s.belfry.hang(ctx, BellWAL, bell):
 			bell.Close()
 			return
 		}

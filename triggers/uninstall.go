@@ -41,7 +41,7 @@ func Uninstall(ctx context.Context, db DB, o Options) error {
 
 // Detach takes capture off tables, named as SQL writes them, one transaction each; the schema and the other tables stay, and so
 // does what is known of columns that are left out. Each is as it was before Install. Nodes that follow one find out at
-// once that it is captured no more, and call it not live. It waits for locks as Install does. All errors are joined, and wrap
+// once that it is captured no more, call it not live and answer from memory; one that starts with it does not start. It waits for locks as Install does. All errors are joined, and wrap
 // ErrNotCaptured where a table is not captured.
 func Detach(ctx context.Context, db DB, o Options, tables ...string) error {
 	in := &installer{Options: o.withDefaults(), db: db}
@@ -55,19 +55,24 @@ func Detach(ctx context.Context, db DB, o Options, tables ...string) error {
 	return errors.Join(errs...)
 }
 
-// part takes capture off a table of that name.
+// part takes capture off a table of that name. DROP TRIGGER would hold a lock of its own while it waits for the whole table, and
+// whoever has read it and then locks it would be in its way for ever: so the table is locked first.
 func (in *installer) part(ctx context.Context, tx pgx.Tx, name string) error {
-	var p partition
-	err := in.reader(tx).QueryRow(ctx, "select n.nspname, c.relname from "+tablesOf(in.Options)+` r
-		join pg_class c on c.oid = r.relid join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)`, name).Scan(&p.Schema, &p.Name)
-	var pgErr *pgconn.PgError
-	switch {
-	case errors.As(err, &pgErr) && pgErr.Code[:2] == "42" || errors.As(err, &pgErr) && pgErr.Code == "0A000":
-		return fmt.Errorf("table %s: %w: %s", name, ErrNoTable, pgErr.Message)
-	case errors.Is(err, pgx.ErrNoRows):
-		return fmt.Errorf("table %s: %w (lockstep inspect lists those that are)", name, ErrNotCaptured)
-	case err != nil:
-		return fmt.Errorf("triggers: look up table %s: %w", name, err)
+	p, err := in.captured(ctx, tx, name)
+	if err != nil {
+		return err
+	}
+	if tx != nil {
+		if _, err := tx.Exec(ctx, "lock table "+p.quoted()+" in access exclusive mode"); err != nil {
+			return fmt.Errorf("triggers: lock table %s: %w", p.quoted(), err)
+		}
+		now, err := in.captured(ctx, tx, name)
+		if err != nil {
+			return err
+		}
+		if now != p {
+			return fmt.Errorf("triggers: table %s is another one by now (%s): run this again", name, now.quoted())
+		}
 	}
 	vars := in.vars()
 	vars["relation"] = p.quoted()
@@ -75,6 +80,22 @@ func (in *installer) part(ctx context.Context, tx pgx.Tx, name string) error {
 		return err
 	}
 	return in.letGo(ctx, tx, p)
+}
+
+// captured finds a table that is captured by its present name.
+func (in *installer) captured(ctx context.Context, tx pgx.Tx, name string) (p partition, err error) {
+	err = in.reader(tx).QueryRow(ctx, "select n.nspname, c.relname from "+tablesOf(in.Options)+` r
+		join pg_class c on c.oid = r.relid join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)`, name).Scan(&p.Schema, &p.Name)
+	var pgErr *pgconn.PgError
+	switch {
+	case errors.As(err, &pgErr) && pgErr.Code[:2] == "42" || errors.As(err, &pgErr) && pgErr.Code == "0A000":
+		err = fmt.Errorf("table %s: %w: %s", name, ErrNoTable, pgErr.Message)
+	case errors.Is(err, pgx.ErrNoRows):
+		err = fmt.Errorf("table %s: %w (lockstep inspect lists those that are)", name, ErrNotCaptured)
+	case err != nil:
+		err = fmt.Errorf("triggers: look up table %s: %w", name, err)
+	}
+	return p, err
 }
 
 // sites are the tables and partitions that carry one of our triggers: roots

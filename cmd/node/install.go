@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"github.com/jackc/pgx/v5"
@@ -120,9 +121,11 @@ func uninstallCommand(o *options) *cobra.Command {
 answer from memory.
 
 With --table it takes capture off these tables and leaves the rest: nodes that keep one say at once that it is
-captured no more, and answer from memory. lockstep install --table brings it back, and nodes load it again.
+captured no more, are stale, and answer from memory. lockstep install --table brings it back, and nodes load it again.
+A node that starts meanwhile and declares such a table does not start: do not deploy until it is back, or take it out first.
 
-It waits for a table's writers, and its new writers for it, for three seconds at a time and eleven times at the most.`,
+It locks the table as a whole: it waits for those who read or write it, and new reads and writes wait for it, for three seconds at
+a time and eleven times at the most.`,
 		Example: `  lockstep uninstall
   lockstep uninstall --table public.employees`,
 		Args: cobra.NoArgs,
@@ -150,9 +153,25 @@ It waits for a table's writers, and its new writers for it, for three seconds at
 
 // detach takes capture off tables, and says of each what has become of it.
 func detach(cmd *cobra.Command, pool *pgxpool.Pool, t triggers.Options, tables []string) error {
-	names, err := expand(cmd.Context(), pool, t.Schema, tables, cmd.ErrOrStderr(), true)
+	tracked, err := trackedNames(cmd.Context(), pool, t)
 	if err != nil {
 		return err
+	}
+	var names []string
+	for _, name := range tables {
+		from, all := strings.CutSuffix(name, ".*")
+		some := []string{name}
+		if all {
+			some = slices.DeleteFunc(slices.Clone(tracked), func(table string) bool { return !strings.HasPrefix(table, from+".") })
+		}
+		if len(some) == 0 {
+			return fmt.Errorf("no table of schema %s is captured", from)
+		}
+		for _, name := range some {
+			if !slices.Contains(names, name) {
+				names = append(names, name)
+			}
+		}
 	}
 	errs := make([]error, len(names))
 	for i, name := range names {

@@ -94,6 +94,7 @@ func TestBadInputGetsOneLineThatSaysWhatToDo(t *testing.T) {
 		{"not installed", "LOCKSTEP_DSN=" + empty.DSN(), []string{"serve", "--table", "public.good"}, "run lockstep install"},
 		{"nothing to uninstall", "LOCKSTEP_DSN=" + empty.DSN(), []string{"uninstall"}, "lockstep install"},
 		{"a negative retention", dsn, []string{"serve", "--table", "public.good", "--retention", "-1s"}, "--retention"},
+		{"a bound that nobody keeps", dsn, []string{"serve", "--table", "public.good", "--retention", "0", "--retention-rows", "5"}, "--retention-rows needs"},
 		{"a beat that is too long", dsn, []string{"serve", "--table", "public.good", "--beat", "2s"}, "--beat 2s"},
 		{"too little memory", dsn, []string{"serve", "--table", "public.good", "--max-bytes", "1"}, "public.good"},
 		{"no table", dsn, []string{"serve"}, "needs a --table"},
@@ -155,9 +156,12 @@ func TestInstallInspectUninstall(t *testing.T) {
 	if out, _, status := runCommand(t, env, "inspect"); status != 0 {
 		t.Errorf("inspect after the mend: %q", out)
 	}
-	out, errs, status = runCommand(t, env, "uninstall", "--table", "public.a")
+	out, errs, status = runCommand(t, env, "uninstall", "--table", "public.a", "--table", "public.*")
 	if status != 0 || out != "public.a is not captured any more\n" {
 		t.Errorf("uninstall of a table: %d, %q, %q", status, out, errs)
+	}
+	if _, errs, status := runCommand(t, env, "uninstall", "--table", "public.*"); status != 1 || !strings.Contains(errs, "no table of schema public is captured") {
+		t.Errorf("uninstall of no table: %d, %q", status, errs)
 	}
 	if _, errs, status := runCommand(t, env, "uninstall", "--table", "public.a"); status != 1 || !strings.Contains(errs, "table public.a: it is not captured (lockstep inspect lists") {
 		t.Errorf("uninstall of a table again: %d, %q", status, errs)

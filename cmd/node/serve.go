@@ -163,7 +163,7 @@ func (k *keepFlags) flags(cmd *cobra.Command, cfg *lockstep.Config) {
 	f.IntVar(&k.loads, "max-loads", 2, "how many nodes may load all of their tables at a time; 0: this node does not wait for a turn")
 	f.Int64Var(&k.bytes, "max-bytes", 0, "memory that the tables may take, in bytes: what would exceed it is refused, by name; default: any")
 	f.IntVar(&cfg.Audit, "audit", 0, "how many rows a second are held against Postgres all the while; those that are wrong are named in the log and counted; default: none")
-	f.DurationVar(&cfg.Beat, "beat", 250*time.Millisecond, "longest time between two looks for changes, which is what a lost ring costs; below a second")
+	f.DurationVar(&cfg.Beat, "beat", 250*time.Millisecond, "longest time between two looks for changes, twice as long where nothing has come for some time and a bell would ring: what a lost ring costs; below a second")
 }
 
 // check takes the flags over, or says which of them cannot be.
@@ -171,6 +171,8 @@ func (k *keepFlags) check(cfg *lockstep.Config) error {
 	switch {
 	case k.retention < 0 || cfg.RetentionRows < 0 || k.loads < 0 || k.bytes < 0 || cfg.Audit < 0:
 		return errors.New("--retention, --retention-rows, --max-loads, --max-bytes and --audit must be 0 or above")
+	case k.retention == 0 && cfg.RetentionRows > 0:
+		return errors.New("--retention-rows needs a --retention above 0: at 0 this node does not trim")
 	case cfg.Beat <= 0 || cfg.Beat >= time.Second:
 		return fmt.Errorf("--beat %v: it must be above 0 and below 1s, within which a node calls itself live", cfg.Beat)
 	}
