@@ -46,6 +46,7 @@ func (n *Node) register(ctx context.Context) {
 			n.cfg.Logger.Warn("the node is not in the register", "error", err)
 		}
 		said = err != nil
+		row.Stale = 0 // it always differs a little, and is no news
 		every := beatEvery(n.cfg.Register, err == nil && row == last)
 		last = row
 		if !pause.For(ctx, every*3/4+rand.N(every/2+1)) { // nodes that were started together part
@@ -64,7 +65,7 @@ func beatEvery(asked time.Duration, nothingNew bool) time.Duration {
 	return asked
 }
 
-// writeRegister writes what the status says, under another state where one is given, and returns it, but for how stale the node is.
+// writeRegister writes what the status says, under another state where one is given, and returns it.
 func (n *Node) writeRegister(ctx context.Context, state string) (outbox.NodeRow, error) {
 	host, err := os.Hostname()
 	if err != nil {
@@ -75,21 +76,19 @@ func (n *Node) writeRegister(ctx context.Context, state string) (outbox.NodeRow,
 	since, s := n.engine.Attesting(), n.engine.Status()
 	row := outbox.NodeRow{
 		Name: n.cfg.Name, Position: s.Position.String(), State: cmp.Or(state, s.State.String()), Host: host, Version: outbox.NodeVersion,
-		Bell: s.Bell,
+		Stale: s.Staleness.Seconds(), Bell: s.Bell,
 	}
-	told := row
-	row.Stale = s.Staleness.Seconds()
 	if r, ok := n.source.(replay.Registrar); ok && state == "" { // who closes cannot wait for others
 		if at, err := r.Enroll(ctx, row); err == nil {
 			n.engine.Attest(since, at, true)
-			return told, nil
+			return row, nil
 		}
 	}
 	at, err := outbox.Enroll(ctx, n.pool, n.cfg.Schema, row)
 	if err == nil {
 		n.engine.Attest(since, at, false)
 	}
-	return told, err //nolint:wrapcheck // logged as it is
+	return row, err //nolint:wrapcheck // logged as it is
 }
 
 // sayClosed leaves a last word, if it can be had quickly.

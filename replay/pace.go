@@ -16,8 +16,12 @@ const crowdShare = 3
 // crowds reports whether the cut, which follows the last one, has brought so many: by the time between the two, whatever
 // the rate of fetches was.
 func (l *loop) crowds(c *cut) bool {
-	fast := float64(c.leads) >= crowd*float64(l.cfg.MaxFetchRate)*c.h.Began.Sub(l.began).Seconds()
-	return c.p.kind == follow && c.leads >= crowd && fast
+	return c.p.kind == follow && c.leads >= crowd && l.fast(c.leads, c.h.Began.Sub(l.began))
+}
+
+// fast reports whether so many transactions in such a time are a crowd.
+func (l *loop) fast(transactions int, in time.Duration) bool {
+	return float64(transactions) >= crowd*float64(l.cfg.MaxFetchRate)*in.Seconds()
 }
 
 // restrain waits until the pace allows the next fetch that rings and looks cause. A single commit is answered

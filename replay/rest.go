@@ -53,7 +53,7 @@ func (l *loop) allay(sess Session) {
 	}
 	now, r := time.Now(), &l.rest
 	if took := now.Sub(r.window); took >= restWindow {
-		crowded := float64(r.n) >= crowd*float64(l.cfg.MaxFetchRate)*took.Seconds()
+		crowded := l.fast(r.n, took)
 		r.window, r.n = now, 0
 		if crowded && now.Sub(r.moved) < restWindow && rester.Rest(true) {
 			r.begin(now)

@@ -155,7 +155,7 @@ func (in *installer) table(ctx context.Context, name string) error {
 		}
 		// Whoever wrote the table before us has committed once we have the lock, and what
 		// it is, and what is left out of it, may have changed while we waited.
-		if err := in.lock(ctx, tx, t.Quoted); err != nil {
+		if err := in.lock(ctx, tx, t.Quoted, writers); err != nil {
 			return err
 		}
 		now, err := in.lookUp(ctx, tx, name)

@@ -56,7 +56,7 @@ func (in *installer) holder(ctx context.Context, tx pgx.Tx, t *table) (*partitio
 	case tx == nil:
 		return &p, nil
 	}
-	return &p, in.lock(ctx, tx, p.quoted())
+	return &p, in.lock(ctx, tx, p.quoted(), writers)
 }
 
 // letGo takes capture off one table and its partitions.
@@ -79,9 +79,12 @@ func (in *installer) letGo(ctx context.Context, tx pgx.Tx, p partition) error {
 	return in.run(ctx, tx, "forget.sql", vars)
 }
 
-// lock waits for whoever writes the table: they have committed once we have it.
-func (in *installer) lock(ctx context.Context, tx pgx.Tx, quoted string) error {
-	if _, err := tx.Exec(ctx, "lock table "+quoted+" in share row exclusive mode"); err != nil {
+// writers is the mode in which a lock waits for whoever writes the table: they have committed once we have it.
+const writers = "share row exclusive"
+
+// lock locks a table in a mode.
+func (in *installer) lock(ctx context.Context, tx pgx.Tx, quoted, mode string) error {
+	if _, err := tx.Exec(ctx, "lock table "+quoted+" in "+mode+" mode"); err != nil {
 		return fmt.Errorf("triggers: lock table %s: %w", quoted, err)
 	}
 	return nil

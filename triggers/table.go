@@ -57,7 +57,7 @@ func lookUp(ctx context.Context, q querier, o Options, name string) (*table, err
 	switch {
 	case errors.Is(err, pgx.ErrNoRows):
 		return nil, fmt.Errorf("table %s: %w (is the schema named, and the name quoted where SQL needs it?)", name, ErrNoTable)
-	case errors.As(err, &pgErr) && (pgErr.Code == "42602" || pgErr.Code == "42601" || pgErr.Code == "0A000"):
+	case isNoName(err, &pgErr):
 		return nil, fmt.Errorf("table %s: %w: %s", name, ErrNoTable, pgErr.Message)
 	case err != nil:
 		return nil, fmt.Errorf("triggers: look up table %s: %w", name, err)
@@ -73,6 +73,11 @@ func lookUp(ctx context.Context, q querier, o Options, name string) (*table, err
 		return nil, err
 	}
 	return &t, nil
+}
+
+// isNoName reports whether to_regclass has said that what it was given is not the name of a table, of whatever database, and how.
+func isNoName(err error, how **pgconn.PgError) bool {
+	return errors.As(err, how) && ((*how).Code == "42602" || (*how).Code == "42601" || (*how).Code == "0A000")
 }
 
 // refusals are the reasons for which a table cannot be kept right; none: it can.

@@ -63,8 +63,8 @@ func (in *installer) part(ctx context.Context, tx pgx.Tx, name string) error {
 		return err
 	}
 	if tx != nil {
-		if _, err := tx.Exec(ctx, "lock table "+p.quoted()+" in access exclusive mode"); err != nil {
-			return fmt.Errorf("triggers: lock table %s: %w", p.quoted(), err)
+		if err := in.lock(ctx, tx, p.quoted(), "access exclusive"); err != nil {
+			return err
 		}
 		now, err := in.captured(ctx, tx, name)
 		if err != nil {
@@ -76,7 +76,7 @@ func (in *installer) part(ctx context.Context, tx pgx.Tx, name string) error {
 	}
 	vars := in.vars()
 	vars["relation"] = p.quoted()
-	if err := in.run(ctx, tx, "parting.sql", vars); err != nil {
+	if err := in.run(ctx, tx, "read_again.sql", vars); err != nil {
 		return err
 	}
 	return in.letGo(ctx, tx, p)
@@ -88,7 +88,7 @@ func (in *installer) captured(ctx context.Context, tx pgx.Tx, name string) (p pa
 		join pg_class c on c.oid = r.relid join pg_namespace n on n.oid = c.relnamespace where c.oid = to_regclass($1)`, name).Scan(&p.Schema, &p.Name)
 	var pgErr *pgconn.PgError
 	switch {
-	case errors.As(err, &pgErr) && pgErr.Code[:2] == "42" || errors.As(err, &pgErr) && pgErr.Code == "0A000":
+	case isNoName(err, &pgErr):
 		err = fmt.Errorf("table %s: %w: %s", name, ErrNoTable, pgErr.Message)
 	case errors.Is(err, pgx.ErrNoRows):
 		err = fmt.Errorf("table %s: %w (lockstep inspect lists those that are)", name, ErrNotCaptured)

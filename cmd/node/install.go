@@ -157,24 +157,21 @@ func detach(cmd *cobra.Command, pool *pgxpool.Pool, t triggers.Options, tables [
 	if err != nil {
 		return err
 	}
-	var names []string
-	for _, name := range tables {
-		from, all := strings.CutSuffix(name, ".*")
-		some := []string{name}
-		if all {
-			some = slices.DeleteFunc(slices.Clone(tracked), func(table string) bool { return !strings.HasPrefix(table, from+".") })
+	names, err := expandBy(tables, func(from string) ([]string, error) {
+		found := slices.DeleteFunc(slices.Clone(tracked), func(table string) bool { return !strings.HasPrefix(table, from+".") })
+		if len(found) == 0 {
+			return nil, fmt.Errorf("no table of schema %s is captured", from)
 		}
-		if len(some) == 0 {
-			return fmt.Errorf("no table of schema %s is captured", from)
-		}
-		for _, name := range some {
-			if !slices.Contains(names, name) {
-				names = append(names, name)
-			}
-		}
+		return found, nil
+	})
+	if err != nil {
+		return err
 	}
 	errs := make([]error, len(names))
 	for i, name := range names {
+		if slices.Contains(names[:i], name) {
+			continue
+		}
 		if errs[i] = triggers.Detach(cmd.Context(), pool, t, name); errs[i] == nil {
 			fmt.Fprintf(cmd.OutOrStdout(), "%s is not captured any more\n", name)
 		}

@@ -153,7 +153,6 @@ func (s *serveFlags) run(cmd *cobra.Command) error {
 type keepFlags struct {
 	retention time.Duration
 	loads     int
-	bytes     int64
 }
 
 func (k *keepFlags) flags(cmd *cobra.Command, cfg *lockstep.Config) {
@@ -161,7 +160,7 @@ func (k *keepFlags) flags(cmd *cobra.Command, cfg *lockstep.Config) {
 	f.DurationVar(&k.retention, "retention", 24*time.Hour, "how long events stay in the outbox, where this node may trim it; the shortest of all nodes counts; 0: this node does not trim")
 	f.Int64Var(&cfg.RetentionRows, "retention-rows", 0, "how many events stay, besides what a node seen within the last hour lacks; default: any number")
 	f.IntVar(&k.loads, "max-loads", 2, "how many nodes may load all of their tables at a time; 0: this node does not wait for a turn")
-	f.Int64Var(&k.bytes, "max-bytes", 0, "memory that the tables may take, in bytes: what would exceed it is refused, by name; default: any")
+	f.Int64Var(&cfg.MaxBytes, "max-bytes", 0, "memory that the tables may take, in bytes: what would exceed it is refused, by name; default: any")
 	f.IntVar(&cfg.Audit, "audit", 0, "how many rows a second are held against Postgres all the while; those that are wrong are named in the log and counted; default: none")
 	f.DurationVar(&cfg.Beat, "beat", 250*time.Millisecond, "longest time between two looks for changes, twice as long where nothing has come for some time and a bell would ring: what a lost ring costs; below a second")
 }
@@ -169,14 +168,14 @@ func (k *keepFlags) flags(cmd *cobra.Command, cfg *lockstep.Config) {
 // check takes the flags over, or says which of them cannot be.
 func (k *keepFlags) check(cfg *lockstep.Config) error {
 	switch {
-	case k.retention < 0 || cfg.RetentionRows < 0 || k.loads < 0 || k.bytes < 0 || cfg.Audit < 0:
+	case k.retention < 0 || cfg.RetentionRows < 0 || k.loads < 0 || cfg.MaxBytes < 0 || cfg.Audit < 0:
 		return errors.New("--retention, --retention-rows, --max-loads, --max-bytes and --audit must be 0 or above")
 	case k.retention == 0 && cfg.RetentionRows > 0:
 		return errors.New("--retention-rows needs a --retention above 0: at 0 this node does not trim")
 	case cfg.Beat <= 0 || cfg.Beat >= time.Second:
 		return fmt.Errorf("--beat %v: it must be above 0 and below 1s, within which a node calls itself live", cfg.Beat)
 	}
-	cfg.Retention, cfg.MaxLoads, cfg.MaxBytes = cmp.Or(k.retention, -1), cmp.Or(k.loads, -1), k.bytes
+	cfg.Retention, cfg.MaxLoads = cmp.Or(k.retention, -1), cmp.Or(k.loads, -1)
 	return nil
 }
 

@@ -19,18 +19,11 @@ import (
 // expand turns schema.* into the tables of the schema that can be captured, or
 // are, and says which it leaves out, and why.
 func expand(ctx context.Context, pool *pgxpool.Pool, schema string, names []string, say io.Writer, captured bool) ([]string, error) {
-	var out []string
-	for _, name := range names {
-		from, ok := strings.CutSuffix(name, ".*")
-		if !ok {
-			out = append(out, name)
-			continue
-		}
+	return expandBy(names, func(from string) (out []string, err error) {
 		found, err := candidates(ctx, pool, schema, from, captured)
 		if err != nil {
 			return nil, err
 		}
-		before := len(out)
 		for _, c := range found {
 			if len(c.Refused) > 0 {
 				fmt.Fprintf(say, "left out %s: %s\n", c.Name, strings.Join(c.Refused, "; "))
@@ -38,9 +31,27 @@ func expand(ctx context.Context, pool *pgxpool.Pool, schema string, names []stri
 			}
 			out = append(out, c.Name)
 		}
-		if len(out) == before {
+		if len(out) == 0 {
 			return nil, fmt.Errorf("schema %s has no table that can be kept", from)
 		}
+		return out, nil
+	})
+}
+
+// expandBy puts in the place of schema.* the tables that all finds in the schema.
+func expandBy(names []string, all func(schema string) ([]string, error)) ([]string, error) {
+	var out []string
+	for _, name := range names {
+		from, ok := strings.CutSuffix(name, ".*")
+		if !ok {
+			out = append(out, name)
+			continue
+		}
+		found, err := all(from)
+		if err != nil {
+			return nil, err
+		}
+		out = append(out, found...)
 	}
 	return out, nil
 }

@@ -58,7 +58,7 @@ const answersWithin = 10 * time.Second
 
 // connect makes the connection and asks whether it is of use.
 func connect(ctx context.Context, within time.Duration, cc *pgx.ConnConfig, d outbox.Door) (*stream, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, within, errGone)
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	conn, err := pgconn.ConnectConfig(ctx, &cc.Config)
 	if err != nil {

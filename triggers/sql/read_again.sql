@@ -1,2 +1,2 @@
--- The last event of a table that is captured no more: nodes that follow it look at it again, and say so.
+-- Nodes that follow the table read it again, and find out what has become of it.
 select :"schema".write_reload(t.relid) from :"schema".tables t where t.relid = :'relation'::pg_catalog.regclass;
