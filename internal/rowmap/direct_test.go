@@ -1,12 +1,15 @@
 package rowmap
 
 import (
+	"fmt"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/google/uuid"
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgtype"
 
 	"github.com/pglockstep/lockstep/internal/pgtest"
@@ -94,12 +97,64 @@ func sameAsPgx[T any](t *testing.T, conn *pgx.Conn, mode any, sql string) {
 		err = m.Scan(row, &v)
 		return v, err
 	})
-	if len(want) == 0 || len(got) != len(want) {
-		t.Fatalf("%d rows, want %d", len(got), len(want))
+	same := func(what string, got []T) {
+		t.Helper()
+		if len(want) == 0 || len(got) != len(want) {
+			t.Fatalf("%s: %d rows, want %d", what, len(got), len(want))
+		}
+		for i := range want {
+			if !Identical(&got[i], &want[i]) {
+				t.Errorf("%s: have %+v\nwant %+v", what, got[i], want[i])
+			}
+		}
 	}
-	for i := range want {
-		if !Identical(&got[i], &want[i]) {
-			t.Errorf("have %+v\nwant %+v", got[i], want[i])
+	same("read", got)
+	for _, peek := range []bool{false, true} {
+		same(fmt.Sprint("decoded, only to look at: ", peek), read(func(row pgx.CollectableRow) (T, error) { return decoded(m, row, peek) }))
+	}
+}
+
+// decoded encodes the columns of a row and has them decoded.
+func decoded[T any](m *Mapping[T], row pgx.CollectableRow, peek bool) (v T, err error) {
+	types := pgtype.NewMap()
+	if typed, ok := row.(interface{ TypeMap() *pgtype.Map }); ok {
+		types = typed.TypeMap()
+	} else if rows, ok := row.(pgx.Rows); ok {
+		types = rows.Conn().TypeMap()
+	}
+	src := AppendEncoded(nil, row.RawValues())
+	err = m.Decoder(NewCoder(types, slices.Clone(row.FieldDescriptions())), peek)(src, &v)
+	return v, err
+}
+
+// A row that is cut short, or is followed by something, is refused wherever it ends.
+func TestEncodedRowsOfAnotherLengthAreRefused(t *testing.T) {
+	type row struct {
+		A int
+		B *string
+		C string
+	}
+	m := of[row](t)
+	fields := []pgconn.FieldDescription{
+		{Name: "a", DataTypeOID: pgtype.Int4OID, Format: 1}, {Name: "b", DataTypeOID: pgtype.TextOID, Format: 1}, {Name: "c", DataTypeOID: pgtype.TextOID, Format: 1},
+	}
+	for _, peek := range []bool{false, true} {
+		decode := m.Decoder(NewCoder(pgtype.NewMap(), fields), peek)
+		src := AppendEncoded(nil, [][]byte{{0, 0, 0, 9}, nil, []byte("text")})
+		var v row
+		if err := decode(src, &v); err != nil || !Identical(&v, &row{A: 9, C: "text"}) {
+			t.Errorf("%+v, %v", v, err)
+		}
+		for n := range src {
+			if err := decode(src[:n], new(row)); err == nil {
+				t.Errorf("%d of %d bytes are read", n, len(src))
+			}
+		}
+		if err := decode(append(src, 0), new(row)); err == nil {
+			t.Error("a byte more is read")
+		}
+		if err := decode(AppendEncoded(nil, [][]byte{nil, nil, nil}), new(row)); err == nil {
+			t.Error("a NULL is read into an int")
 		}
 	}
 }
