@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"iter"
 	"math/bits"
 	"runtime"
 	"sync"
@@ -71,6 +72,7 @@ func (b *Batch[K, T]) Len() int { return len(b.nodes) }
 // build is the rows of an empty table's Replace until it is done.
 type build[K comparable, T any] struct {
 	batches []*Batch[K, T]
+	encoded *Encoded[K, T] // instead of batches
 	rows    int
 	bytes   int64
 }
@@ -78,6 +80,9 @@ type build[K comparable, T any] struct {
 // collect takes a batch into the build. Its rows count from now on.
 func (r *Replacer[K, T]) collect(b *Batch[K, T]) {
 	t := r.t
+	if len(b.nodes) == 0 {
+		return
+	}
 	t.build.batches = append(t.build.batches, b)
 	t.build.rows += len(b.nodes)
 	t.build.bytes += b.bytes
@@ -111,29 +116,50 @@ func (t *Table[K, T]) dropBuild() {
 func (t *Table[K, T]) finishBuild(w *Writer) error {
 	t.assertf(t.rows.len == 0, "something was staged while an empty table was replaced")
 	b := t.build
-	if twice := t.rows.fill(b.batches, b.rows); twice != nil {
+	if b.encoded != nil {
+		t.assertf(len(b.batches) == 0, "encoded rows beside others")
+		t.rows.adopt(b.encoded)
+	} else if twice := t.rows.fill(b.batches, b.rows); twice != nil {
 		return givenTwice(t, twice.key)
 	}
 	t.build = nil
 	touched := t.stage.touchMany(b.rows, t.scanAfter)
 	recorded := t.recordMany(w, b.rows)
-	if !touched && !recorded && len(t.indexes) == 0 {
+	if !touched && !recorded && len(t.indexes) == 0 && t.sums == nil {
 		return nil
 	}
-	for _, batch := range b.batches {
-		for _, n := range batch.nodes {
-			for _, x := range t.indexes {
-				x.add(n, nil)
-			}
-			if touched {
-				t.stage.touch(n, t.scanLimit())
-			}
-			if recorded {
-				t.record(w, change[K, T]{key: n.key, new: n, resync: true})
-			}
+	for n := range b.each(t.rows) {
+		for _, x := range t.indexes {
+			x.add(n, nil)
+		}
+		if b.encoded != nil {
+			t.fingerprint(n)
+		}
+		if touched {
+			t.stage.touch(n, t.scanLimit())
+		}
+		if recorded {
+			t.record(w, change[K, T]{key: n.key, new: n, resync: true})
 		}
 	}
 	return nil
+}
+
+// each yields the rows as they came, or decodes them all.
+func (b *build[K, T]) each(rows *rowMap[K, T]) iter.Seq[*node[K, T]] {
+	return func(yield func(*node[K, T]) bool) {
+		if b.encoded != nil {
+			rows.each(yield)
+			return
+		}
+		for _, batch := range b.batches {
+			for _, n := range batch.nodes {
+				if !yield(n) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // filling is a table that is being filled, in parts. Nobody else can see it.

@@ -4,26 +4,26 @@ import (
 	"hash/maphash"
 	"math/bits"
 	"reflect"
+	"sync/atomic"
 	"unsafe"
 )
 
 // keyHash hashes keys, each table with a seed of its own.
 type keyHash[K comparable] struct {
 	seed    maphash.Seed
-	number  uint64 // the seed of integers
+	number  atomic.Uint64 // the seed of integers: an empty table may take over another one, see Encoded
 	integer bool
 	other   func(K) uint64 // instead, for tests; nil
 }
 
-func newKeyHash[K comparable]() keyHash[K] {
-	h := keyHash[K]{seed: maphash.MakeSeed()}
-	h.number = maphash.Comparable(h.seed, uint64(1))
+func (h *keyHash[K]) init() {
+	h.seed = maphash.MakeSeed()
+	h.number.Store(maphash.Comparable(h.seed, uint64(1)))
 	switch reflect.TypeFor[K]().Kind() {
 	case reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
 		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
 		h.integer = true
 	}
-	return h
 }
 
 // of hashes a key. Two rounds of multiplication mix an integer as well as the runtime's own hash, in a
@@ -32,7 +32,7 @@ func (h *keyHash[K]) of(k K) uint64 {
 	if !h.integer {
 		return h.ofOther(k)
 	}
-	hi, lo := bits.Mul64(h.number^integer(k), 0x2d358dccaa6c78a5)
+	hi, lo := bits.Mul64(h.number.Load()^integer(k), 0x2d358dccaa6c78a5)
 	hi, lo = bits.Mul64(hi^lo, 0x8bb84b93962eacc9)
 	return hi ^ lo
 }

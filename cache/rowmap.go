@@ -21,10 +21,13 @@ import (
 //     there all the time finds it. A place given to another key shows itself by the key in the version.
 //  3. A table that is full is replaced by a larger copy. Who still reads the old one sees what was there when it
 //     was replaced, and that is all that had been published when the reader began.
+//  4. A key whose byte is there and whose place is empty has a row that is still encoded, or is about to go: whoever
+//     meets it has the row decoded and looks again.
 type rowMap[K comparable, T any] struct {
-	hash  keyHash[K]
-	table atomic.Pointer[rowTable]
-	len   int // keys; the writer's own
+	hash    keyHash[K]
+	table   atomic.Pointer[rowTable]
+	encoded atomic.Pointer[Encoded[K, T]] // rows of the table that are still encoded; nil: none is
+	len     int                           // keys; the writer's own
 }
 
 // rowTable is the buckets of a rowMap. Versions are kept as unsafe.Pointers, so that a table which nobody
@@ -47,7 +50,8 @@ const (
 )
 
 func newRowMap[K comparable, T any]() *rowMap[K, T] {
-	m := &rowMap[K, T]{hash: newKeyHash[K]()}
+	m := new(rowMap[K, T])
+	m.hash.init()
 	m.table.Store(newRowTable(0))
 	return m
 }
@@ -101,7 +105,11 @@ func (m *rowMap[K, T]) loadHashed(h uint64, k K) *node[K, T] {
 		b := &t.buckets[i]
 		bytes := atomic.LoadUint64(&b.bytes)
 		for hits := placesOf(bytes, tag); hits != 0; hits &= hits - 1 {
-			n := (*node[K, T])(atomic.LoadPointer(&b.heads[bits.TrailingZeros64(hits)/8]))
+			p := bits.TrailingZeros64(hits) / 8
+			n := (*node[K, T])(atomic.LoadPointer(&b.heads[p]))
+			if n == nil {
+				n = m.decoded(t, i, p)
+			}
 			if n != nil && n.key == k {
 				return n
 			}
@@ -113,6 +121,15 @@ func (m *rowMap[K, T]) loadHashed(h uint64, k K) *node[K, T] {
 			return nil
 		}
 	}
+}
+
+// decoded returns the version at an empty place of bucket i that has a key's byte, after its row has been decoded; nil if
+// the key has gone.
+func (m *rowMap[K, T]) decoded(t *rowTable, i, p int) *node[K, T] {
+	if e := m.encoded.Load(); e != nil && e.table == t {
+		e.decode(i, p)
+	}
+	return (*node[K, T])(atomic.LoadPointer(&t.buckets[i].heads[p]))
 }
 
 // glance returns the newest version of k, of hash h, where it lies at the first place that may be its own, as most do.
@@ -135,9 +152,26 @@ func (m *rowMap[K, T]) each(fn func(head *node[K, T]) bool) {
 	t := m.table.Load()
 	for i := range t.buckets {
 		b := &t.buckets[i]
+		bytes := atomic.LoadUint64(&b.bytes)
 		for p := range b.heads {
 			n := (*node[K, T])(atomic.LoadPointer(&b.heads[p]))
+			if n == nil && bytes>>(8*p)&0xff != 0 {
+				n = m.decoded(t, i, p)
+			}
 			if n != nil && !fn(n) {
+				return
+			}
+		}
+	}
+}
+
+// eachDecoded is each without the rows that are still encoded.
+func (m *rowMap[K, T]) eachDecoded(fn func(head *node[K, T]) bool) {
+	t := m.table.Load()
+	for i := range t.buckets {
+		b := &t.buckets[i]
+		for p := range b.heads {
+			if n := (*node[K, T])(atomic.LoadPointer(&b.heads[p])); n != nil && !fn(n) {
 				return
 			}
 		}
@@ -158,7 +192,11 @@ func (m *rowMap[K, T]) find(h uint64, k K) (place[K, T], *node[K, T]) {
 		b := &t.buckets[i]
 		for hits := placesOf(b.bytes, tagOf(h)); hits != 0; hits &= hits - 1 {
 			p := bits.TrailingZeros64(hits) / 8
-			if n := (*node[K, T])(b.heads[p]); n != nil && n.key == k {
+			n := (*node[K, T])(atomic.LoadPointer(&b.heads[p])) // which a reader may just have decoded
+			if n == nil {
+				n = m.decoded(t, i, p)
+			}
+			if n != nil && n.key == k {
 				return place[K, T]{b, p}, n
 			}
 		}
@@ -183,13 +221,20 @@ func (m *rowMap[K, T]) touch(hashes []uint64) uint64 {
 	for i, h := range hashes {
 		b := &t.buckets[t.home(h)]
 		if hits := placesOf(b.bytes, tagOf(h)); hits != 0 {
-			heads[i] = (*node[K, T])(b.heads[bits.TrailingZeros64(hits)/8])
+			heads[i] = (*node[K, T])(atomic.LoadPointer(&b.heads[bits.TrailingZeros64(hits)/8]))
 		}
 	}
+	e := m.encoded.Load()
+	if e != nil && e.table != t {
+		e = nil
+	}
 	var all uint64
-	for _, n := range heads {
-		if n != nil {
+	for i, n := range heads[:len(hashes)] {
+		switch {
+		case n != nil:
 			all |= n.ver
+		case e != nil:
+			all |= e.touch(hashes[i])
 		}
 	}
 	return all
@@ -243,6 +288,13 @@ func (m *rowMap[K, T]) remove(k K) {
 			atomic.StoreUint64(&b.bytes, b.bytes-passedOne)
 		}
 	}
+}
+
+// clear takes all keys out.
+func (m *rowMap[K, T]) clear() {
+	m.encoded.Store(nil)
+	m.table.Store(newRowTable(0))
+	m.len = 0
 }
 
 // shrink gives back the memory of a table that has become almost empty.

@@ -160,7 +160,8 @@ func TestABucketIsOneCacheLine(t *testing.T) {
 // edges makes a table's hash lead some keys to the end of the table and to the end of its first half: more than
 // there is place for.
 func edges(tab *Table[int, int]) {
-	own := tab.rows.hash
+	own := &keyHash[int]{integer: true}
+	own.number.Store(tab.rows.hash.number.Load())
 	tab.rows.hash.integer, tab.rows.hash.other = false, func(k int) uint64 {
 		switch k % 1000 {
 		case 1:

@@ -70,10 +70,10 @@ func (g *stage[K, T]) reset() {
 func (g *stage[K, T]) touched() bool { return g.scan || len(g.nodes) > 0 }
 
 // eachStaged calls fn for the newest version of every key that may have a staged one: a staged version that is not
-// dead is its key's newest.
+// dead is its key's newest. Rows that are still encoded are left out.
 func (t *Table[K, T]) eachStaged(fn func(head *node[K, T])) {
 	if t.stage.scan {
-		for head := range t.rows.each {
+		for head := range t.rows.eachDecoded {
 			fn(head)
 		}
 		return
@@ -134,6 +134,12 @@ func (t *Table[K, T]) unstage(prev *state) {
 	t.dropBuild()
 	t.len, t.bytes = prev.rows[t.id], prev.sizes[t.id]
 	if !t.stage.touched() {
+		return
+	}
+	if e := t.rows.encoded.Load(); e != nil && e.num > prev.num { // the table was empty before
+		t.rows.clear()
+		t.held.Store(0)
+		t.stage.reset()
 		return
 	}
 	t.eachStaged(func(head *node[K, T]) {

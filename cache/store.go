@@ -1,6 +1,7 @@
 package cache
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
@@ -15,6 +16,10 @@ type AnyTable interface {
 	Len() int
 	// Bytes is the estimated memory the table holds, see [Table.Bytes].
 	Bytes() int64
+	// EncodedRows is how many rows are still encoded, see [Encoded].
+	EncodedRows() int
+	// Decode decodes them, see [Table.Decode].
+	Decode(ctx context.Context)
 
 	mistakes() []error
 	attach(s *Store, id int) bool

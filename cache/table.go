@@ -70,7 +70,7 @@ func (t *Table[K, T]) Bytes() int64 {
 func (t *Table[K, T]) indexBytes() int64 { return t.indexHeld.Load() }
 
 // Get returns the row of key k in the newest published version. It takes one look-up in a hash map, does
-// not allocate and waits for nobody. Two calls on one goroutine never go back in time.
+// not allocate and waits for nobody, but to decode a row that is still [Encoded]. Two calls on one goroutine never go back in time.
 func (t *Table[K, T]) Get(k K) (row T, ok bool) {
 	if n := t.latest(k); n != nil {
 		row, ok = n.row, true
