@@ -2,6 +2,7 @@ package lockstep
 
 import (
 	"crypto/sha256"
+	"debug/elf"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -10,6 +11,7 @@ import (
 	"io/fs"
 	"os"
 	"reflect"
+	"slices"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -18,6 +20,7 @@ import (
 
 	"github.com/pglockstep/lockstep/internal/checkpoint"
 	"github.com/pglockstep/lockstep/internal/rowmap"
+	"github.com/pglockstep/lockstep/outbox"
 	"github.com/pglockstep/lockstep/replay"
 )
 
@@ -51,8 +54,29 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 	if l == nil {
 		return replay.Codec[T]{}, errors.New("its columns are not known")
 	}
+	return t.codecOf(l, types)
+}
+
+// codecAs is codec before the layout is known, as it was where a checkpoint names the shape. Its own shape is another one where
+// the row's type, or what reads it, has changed since.
+func (t *Table[K, T]) codecAs(shape string, types *pgtype.Map) (replay.Codec[T], error) {
+	s, err := checkpoint.ParseShape(shape)
+	if err != nil {
+		return replay.Codec[T]{}, err //nolint:wrapcheck // says what is wrong with the shape
+	}
+	l := new(layout)
+	for _, name := range s.Key {
+		l.key = append(l.key, outbox.ColumnInfo{Name: name})
+	}
+	for _, c := range s.Columns {
+		l.mapped, l.oids = append(l.mapped, outbox.ColumnInfo{Name: c.Name, OID: c.OID, Format: c.Format}), append(l.oids, c.OID)
+	}
+	return t.codecOf(l, types)
+}
+
+func (t *Table[K, T]) codecOf(l *layout, types *pgtype.Map) (replay.Codec[T], error) {
 	if t.doc {
-		return t.documentCodec(), nil
+		return t.documentCodec(l), nil
 	}
 	values := t.values()
 	if values == nil {
@@ -63,7 +87,7 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 		return replay.Codec[T]{}, err
 	}
 	encode, check := c.coder(), c.coder()
-	return replay.Codec[T]{
+	codec := replay.Codec[T]{
 		Shape: c.shape.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) {
 			from := len(dst)
@@ -73,11 +97,23 @@ func (t *Table[K, T]) codec(types *pgtype.Map) (replay.Codec[T], error) {
 			}
 			return dst, err
 		},
-		Decoder: func() func(src []byte, into *T) error {
-			decode := c.coder()
-			return func(src []byte, into *T) error { return t.decodeBy(decode, src, into) }
-		},
-	}, nil
+		Decoder: func() func(src []byte, into *T) error { return t.decoder(c.coder(), false) },
+	}
+	if t.mapping != nil && !c.own {
+		codec.Peeker = func() func(src []byte, into *T) error { return t.decoder(c.coder(), true) }
+		if c.plain && !slices.Contains(l.oids, pgtype.ByteaOID) { // a slice may have room that it has not when it is read back
+			codec.Program = build()
+		}
+	}
+	return codec, nil
+}
+
+// decoder reads encoded rows, with peek only to look at them.
+func (t *Table[K, T]) decoder(c *rowmap.Coder, peek bool) func(src []byte, into *T) error {
+	if t.mapping != nil && t.row == nil {
+		return t.mapping.Decoder(c, peek)
+	}
+	return func(src []byte, into *T) error { return t.decodeBy(c, src, into) }
 }
 
 // coding is how the rows of a table are encoded.
@@ -87,6 +123,7 @@ type coding struct {
 	fields []pgconn.FieldDescription
 	shape  checkpoint.Shape
 	plain  bool // whatever is encoded comes back as it was
+	own    bool // code of the application's own reads or writes rows
 }
 
 // coding finds out how rows of a type are encoded.
@@ -95,15 +132,14 @@ func (d *definition) coding(l *layout, row reflect.Type, types *pgtype.Map) (*co
 	for i, m := range l.mapped {
 		c.fields[i] = pgconn.FieldDescription{Name: m.Name, DataTypeOID: m.OID, Format: m.Format}
 	}
-	var own bool
-	if c.shape, own = d.shape(l, row, types); own {
+	if c.shape, c.own = d.shape(l, row, types); c.own {
 		id, err := executable()
 		if err != nil {
 			return nil, fmt.Errorf("its rows are read by code of the program's own, and the program cannot be told from others: %w", err)
 		}
 		c.shape.ReadBy = id
 	}
-	c.plain = !own && d.fields.Plain(l.oids)
+	c.plain = !c.own && d.fields.Plain(l.oids)
 	return c, nil
 }
 
@@ -132,9 +168,9 @@ func (t *Table[K, T]) comesBack(c *rowmap.Coder, src []byte, row T) error {
 }
 
 // documentCodec keeps documents as they are.
-func (t *Table[K, T]) documentCodec() replay.Codec[T] {
+func (t *Table[K, T]) documentCodec(l *layout) replay.Codec[T] {
 	return replay.Codec[T]{
-		Shape:  checkpoint.Shape{Document: true, Key: t.keyColumns()}.String(),
+		Shape:  checkpoint.Shape{Document: true, Key: columnNames(l.key)}.String(),
 		Encode: func(dst []byte, row T) ([]byte, error) { return append(dst, any(row).(json.RawMessage)...), nil },
 		Decoder: func() func(src []byte, into *T) error {
 			return func(src []byte, into *T) error { return t.scan(document{src}, into) }
@@ -170,6 +206,26 @@ var executable = sync.OnceValues(func() (string, error) {
 		err = closeErr
 	}
 	return hex.EncodeToString(h.Sum(nil)), err
+})
+
+// build identifies this build of the program by the note that the Go linker leaves in it, which ends with a sum over all that was
+// linked. "" where there is none: it was left out, or this system does not lead to the file that runs, whatever has its name now.
+var build = sync.OnceValue(func() string {
+	f, err := elf.Open("/proc/self/exe")
+	if err != nil {
+		return ""
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	s := f.Section(".note.go.buildid")
+	if s == nil {
+		return ""
+	}
+	const noteHead = 4 + 4 + 4 + len("Go\x00\x00") // lengths, type, and name
+	note, err := s.Data()
+	if err != nil || len(note) <= noteHead {
+		return ""
+	}
+	return string(note[noteHead:])
 })
 
 // ownTypes is a map for a goroutine of its own: pgx's codec of enums remembers

@@ -84,7 +84,8 @@ type Config struct {
 	// position while it is away, in one file that belongs to Name, which must be
 	// given. Start begins with it and asks Postgres for what was missed since;
 	// where it is no longer good the tables are loaded, and the log and the status
-	// say why. The file holds rows: it and the directory are for this user
+	// say why. Rows of large tables are decoded when they are read first, or soon
+	// after Start: see Status.Checkpoint.Encoded. The file holds rows: it and the directory are for this user
 	// only. A table that WithRow reads needs WithEncode. Default: none.
 	Checkpoint string
 	// CheckpointEvery is the time between two checkpoints while the node runs;

@@ -150,7 +150,7 @@ func columnNames(columns []outbox.ColumnInfo) []string {
 // another build may have changed: then the program itself is part of it.
 func (d *definition) shape(l *layout, row reflect.Type, types *pgtype.Map) (shape checkpoint.Shape, own bool) {
 	own = d.own
-	shape = checkpoint.Shape{Row: rowmap.Shape(row), Key: d.keyColumns()}
+	shape = checkpoint.Shape{Row: rowmap.Shape(row), Key: columnNames(l.key)}
 	for _, c := range l.mapped {
 		codec := "none"
 		if pt, ok := types.TypeForOID(c.OID); ok {

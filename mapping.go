@@ -26,6 +26,7 @@ func (t *Table[K, T]) bind(eq *comparer, checkpoints bool) replay.Table {
 			_, _ = executable() // now: its file may be replaced while it runs; the error comes with the codec
 		}
 		b.Codec = func() (replay.Codec[T], error) { return t.codec(eq.types) }
+		b.CodecOf = func(shape string) (replay.Codec[T], error) { return t.codecAs(shape, eq.types) }
 	}
 	return b
 }

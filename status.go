@@ -113,6 +113,7 @@ type gapsJSON struct {
 
 type checkpointJSON struct {
 	Restored    bool      `json:"restored"`
+	Encoded     int       `json:"encoded,omitempty"`
 	At          time.Time `json:"at,omitzero"`
 	Refused     string    `json:"refused,omitempty"`
 	Written     time.Time `json:"written,omitzero"`
@@ -126,7 +127,7 @@ type checkpointJSON struct {
 // checkpointOf is nil where nothing is known of checkpoints: mostly none are kept.
 func checkpointOf(c replay.CheckpointStatus) *checkpointJSON {
 	j := &checkpointJSON{
-		Restored: c.Restored, At: c.At, Refused: c.Refused, Written: c.Written, Position: c.Position,
+		Restored: c.Restored, Encoded: c.Encoded, At: c.At, Refused: c.Refused, Written: c.Written, Position: c.Position,
 		Bytes: c.Bytes, Without: c.Without, LastError: text(c.LastError), LastErrorAt: c.LastErrorAt,
 	}
 	if !j.Restored && j.At.IsZero() && j.Refused == "" && j.Written.IsZero() && j.LastError == "" {

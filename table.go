@@ -90,7 +90,9 @@ func WithKeyArgs[K comparable, T any](fn func(K) []any) TableOption[K, T] {
 // NewTable declares a table, named as SQL writes it with its schema:
 // public.employees, "Odd Name"."T". key gives a row's key; it may use nothing
 // but the primary key's columns, and different rows must have different keys.
-// It may be called from several goroutines at once.
+// It may be called from several goroutines at once, and must be the same
+// function in all processes of one build of the program: of a checkpoint that
+// another one has written, Start looks at the keys of some rows only.
 //
 // Rows are read by db tags, as pgx.RowToStructByName reads them, unless
 // WithRow says otherwise. Only the columns that T names are read, so that a
@@ -123,7 +125,8 @@ func NewTable[K comparable, T any](name string, key func(T) K, opts ...TableOpti
 // Name is the table's name as it was declared.
 func (t *Table[K, T]) Name() string { return t.name }
 
-// Get returns the newest row of a key. It costs one map look-up.
+// Get returns the newest row of a key. It costs one map look-up; soon after a
+// start from a checkpoint, decoding the row as well.
 func (t *Table[K, T]) Get(k K) (T, bool) { return t.cache.Load().Get(k) }
 
 // GetRevision is Get with the number of this node's cut that last changed the row.

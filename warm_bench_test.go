@@ -74,64 +74,93 @@ func BenchmarkThaw(b *testing.B) {
 	if err := f.Save(v, func(row []byte) error { return file.Row(0, row) }); err != nil {
 		b.Fatal(err)
 	}
+	plan := f.Plan(v)
 	v.Close()
 	if _, err := file.Commit(); err != nil {
 		b.Fatal(err)
 	}
 	store.Close()
-	b.ReportAllocs()
-	for b.Loop() {
-		t, store, f := frozen()
-		r, err := place.Open()
-		if err != nil {
-			b.Fatal(err)
-		}
-		w := store.Begin()
-		t.BeginReplace(w)
-		read, staged := make(chan [][]byte, 4), make(chan func() error, 4)
-		go func() {
-			defer close(read)
-			for {
-				_, rows, err := r.Next()
-				if errors.Is(err, io.EOF) {
-					return
-				}
-				if err != nil {
-					b.Error(err)
-					return
-				}
-				read <- rows
+	for _, how := range []string{"decoded", "encoded", "trusted"} {
+		b.Run(how, func(b *testing.B) {
+			b.ReportAllocs()
+			keep, plan := how != "decoded", plan
+			if how != "trusted" {
+				plan.Program = "another"
+			} else if plan.Program == "" {
+				b.Skip("the build of this program is not known")
 			}
-		}()
-		var decoding sync.WaitGroup
-		for range runtime.GOMAXPROCS(0) {
-			decoding.Go(func() {
-				for rows := range read {
-					stage, err := f.Thaw(rows)
-					if err != nil {
-						b.Error(err)
-						return
-					}
-					staged <- stage
-				}
-			})
-		}
-		go func() {
-			decoding.Wait()
-			close(staged)
-		}()
-		for stage := range staged {
-			if err := stage(); err != nil {
-				b.Fatal(err)
+			for b.Loop() {
+				t, store, f := frozen()
+				takeIn(b, place, t, store, f, plan, keep)
+				store.Close()
 			}
-		}
-		if err := t.EndReplace(); err != nil {
-			b.Fatal(err)
-		}
-		w.Publish(nil)
-		r.Close()
-		store.Close()
+		})
 	}
+}
+
+// takeIn reads the checkpoint with as many goroutines as there are processors, and either decodes all rows or leaves them encoded.
+func takeIn(b *testing.B, place *checkpoint.Store, t replay.Table, store *cache.Store, f replay.Frozen, plan replay.Plan, keep bool) {
+	r, err := place.Open()
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer r.Close()
+	w := store.Begin()
+	t.BeginReplace(w)
+	kept := f.Keep(plan)
+	if kept == nil {
+		b.Fatal("the rows cannot stay encoded")
+	}
+	parts, staged := make(chan func() error, 4), make(chan func() error, 4)
+	go func() {
+		defer close(parts)
+		for {
+			_, rows, check, err := r.Next()
+			if errors.Is(err, io.EOF) {
+				return
+			}
+			if err != nil {
+				b.Error(err)
+				return
+			}
+			parts <- func() error {
+				if err := check(); err != nil || keep {
+					return errors.Join(err, kept.Add(rows))
+				}
+				stage, err := f.Thaw(plan, rows)
+				staged <- stage
+				return err
+			}
+		}
+	}()
+	var working sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		working.Go(func() {
+			for part := range parts {
+				if err := part(); err != nil {
+					b.Error(err)
+				}
+			}
+		})
+	}
+	go func() {
+		working.Wait()
+		close(staged)
+	}()
+	for stage := range staged {
+		if err := stage(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if keep {
+		if err := kept.Stage(); err != nil {
+			b.Fatal(err)
+		}
+	}
+	if err := t.EndReplace(); err != nil {
+		b.Fatal(err)
+	}
+	w.Publish(nil)
 }
 
 // given is a row that is a value already.

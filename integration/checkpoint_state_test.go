@@ -25,6 +25,7 @@ import (
 	"github.com/pglockstep/lockstep/internal/pgtest"
 	"github.com/pglockstep/lockstep/internal/rowmap"
 	"github.com/pglockstep/lockstep/outbox"
+	"github.com/pglockstep/lockstep/replay"
 )
 
 // rowsIn reads the rows of table items out of a checkpoint, and its position.
@@ -37,7 +38,10 @@ func rowsIn(t *testing.T, dir, name string) (map[int]item, outbox.Position) {
 		t.Fatal(err)
 	}
 	defer func() { _ = r.Close() }()
-	var head struct{ Position outbox.Position }
+	var head struct {
+		Position outbox.Position
+		Tables   []struct{ replay.Plan }
+	}
 	if err := json.Unmarshal(r.Head(), &head); err != nil {
 		t.Fatal(err)
 	}
@@ -47,23 +51,30 @@ func rowsIn(t *testing.T, dir, name string) (map[int]item, outbox.Position) {
 	coder := rowmap.NewCoder(pgtype.NewMap(), []pgconn.FieldDescription{field("id"), field("v")})
 	found := map[int]item{}
 	for {
-		_, rows, err := r.Next()
+		_, rows, check, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			return found, head.Position
 		}
+		if err == nil {
+			err = check()
+		}
+		if err == nil {
+			err = replay.EncodedRows(rows).Each(func(src []byte) error {
+				src, err := head.Tables[0].Unplaced(src)
+				if err != nil {
+					return err
+				}
+				row, err := coder.Row(src)
+				var i item
+				if err == nil {
+					err = row.Scan(&i.ID, &i.V)
+				}
+				found[i.ID] = i
+				return err
+			})
+		}
 		if err != nil {
 			t.Fatal(err)
-		}
-		for _, src := range rows {
-			row, err := coder.Row(src)
-			var i item
-			if err == nil {
-				err = row.Scan(&i.ID, &i.V)
-			}
-			if err != nil {
-				t.Fatal(err)
-			}
-			found[i.ID] = i
 		}
 	}
 }

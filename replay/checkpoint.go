@@ -29,9 +29,9 @@ type Checkpoints interface {
 type CheckpointReader interface {
 	// Head is what Create was given.
 	Head() []byte
-	// Next returns some more rows of one table. io.EOF comes once, after
-	// everything, and says that nothing was missing.
-	Next() (table int, rows [][]byte, err error)
+	// Next returns some more rows of one table, as EncodedRows. They are not to be believed before check, which any goroutine may
+	// call, has returned nil. io.EOF comes once, after everything, and says that nothing was missing if every check has returned nil.
+	Next() (table int, rows []byte, check func() error, err error)
 	// Rewind makes Next begin again.
 	Rewind() error
 	// Close ends it.
@@ -76,6 +76,7 @@ type headTable struct {
 	Name        string
 	Shape       string
 	Fingerprint string // of the catalogue, at the table's last load
+	Plan               // of its rows
 }
 
 // parseHead reads a head and refuses one from which nothing can begin.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -44,6 +45,8 @@ type loop struct {
 	warm     *warm     // the checkpoint that the first session is to begin with
 	cold     string    // why there is none, for the load that takes its place
 	refused  *CheckpointError
+	decoding sync.WaitGroup // the rest of the rows that a checkpoint has left encoded
+	decodes  bool           // it was begun
 	ckpt     checkpointing
 
 	pending  *resyncError  // the position is known to be worthless

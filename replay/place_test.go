@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -125,16 +126,16 @@ func (r *placeReader) Rewind() error {
 	return nil
 }
 
-func (r *placeReader) Next() (int, [][]byte, error) {
+func (r *placeReader) Next() (int, []byte, func() error, error) {
 	r.at++
 	switch {
 	case r.at == r.p.endsAt:
-		return 0, nil, errors.New("the rest is torn")
+		return 0, nil, nil, errors.New("the rest is torn")
 	case r.at > len(r.kept.rows):
-		return 0, nil, io.EOF
+		return 0, nil, nil, io.EOF
 	}
 	row := r.kept.rows[r.at-1]
-	return row.table, [][]byte{row.row}, nil
+	return row.table, append(binary.AppendUvarint(nil, uint64(len(row.row))), row.row...), func() error { return nil }, nil
 }
 
 type placeWriter struct {

@@ -128,7 +128,7 @@ func (l *loop) pinCheckpoint() *saving {
 			continue
 		}
 		s.tables = append(s.tables, savedTable{i, frozen})
-		s.h.Tables = append(s.h.Tables, headTable{t.Name(), frozen.Shape(), l.tables[i].fingerprint})
+		s.h.Tables = append(s.h.Tables, headTable{t.Name(), frozen.Shape(), l.tables[i].fingerprint, frozen.Plan(s.view)})
 	}
 	if _, partial := l.anchor.all(); partial != "" {
 		s.fail(errors.New(partial))

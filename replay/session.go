@@ -20,6 +20,7 @@ import (
 func (l *loop) run(ctx context.Context) {
 	defer close(l.e.done)
 	defer l.endCheckpoints()
+	defer l.decoding.Wait()
 	defer l.end()
 	if c, ok := l.e.src.(io.Closer); ok {
 		defer func() { _ = c.Close() }() // nothing is lost by it
@@ -114,6 +115,7 @@ func (l *loop) session(ctx context.Context) error {
 	if err := l.join(ctx, sess); err != nil {
 		return err
 	}
+	l.decodeRest(ctx)
 	return l.follow(ctx, sess)
 }
 

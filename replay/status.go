@@ -183,7 +183,9 @@ type Status struct {
 type CheckpointStatus struct {
 	Restored bool      // the engine began with one: what was missed since is in EventsReplayed
 	At       time.Time // of the one that it found: when its rows were as they are in it
-	Refused  string    // why that was not used; empty if it was, or there was none
+	// Encoded is how many of its rows are still as they are in the file. Each is decoded when it is read, or in its turn, soon after Start.
+	Encoded int
+	Refused string // why that was not used; empty if it was, or there was none
 
 	Written  time.Time       // when the last one was complete; zero: none was since Start
 	Position outbox.Position // of the last one
@@ -237,6 +239,7 @@ func (e *Engine) Status() Status {
 	st.Loads, st.LoadsFor = slices.Clone(st.Loads), maps.Clone(st.LoadsFor)
 	st.Tables = slices.Clone(st.Tables)
 	st.Checkpoint.Without = slices.Clone(st.Checkpoint.Without)
+	st.Checkpoint.Encoded = e.store.EncodedRows()
 	if !st.LastFetch.IsZero() {
 		st.Staleness = max(0, now.Sub(st.LastFetch))
 	}

@@ -38,6 +38,9 @@ type Table interface {
 	// Freeze prepares to write the table into a checkpoint, and to read it back
 	// from one, as it is laid out now. An error says why it cannot be in one.
 	Freeze() (Frozen, error)
+	// FreezeAs prepares to read it back before its layout is known, as if it were the one that the shape in a checkpoint was made of. An
+	// error says that it cannot be known beforehand.
+	FreezeAs(shape string) (Frozen, error)
 }
 
 // Frozen is a table as checkpoints see it.
@@ -49,9 +52,46 @@ type Frozen interface {
 	// are put's until it returns. ErrUnfit is wrapped where a row cannot be encoded;
 	// other errors are put's. It may run beside the engine.
 	Save(v *cache.View, put func(row []byte) error) error
-	// Thaw reads some encoded rows, on any number of goroutines at once. stage stages them,
+	// Plan announces what Save will put.
+	Plan(v *cache.View) Plan
+	// Thaw reads some encoded rows that a plan has announced, on any number of goroutines at once. stage stages them,
 	// on the engine's. Both come between BeginReplace and EndReplace of the table.
-	Thaw(rows [][]byte) (stage func() error, err error)
+	Thaw(p Plan, rows EncodedRows) (stage func() error, err error)
+	// Keep prepares to take all rows in without decoding them. nil: they are to be thawed.
+	Keep(p Plan) Kept
+}
+
+// Kept is a table's rows that stay encoded until they are read, see [cache.Encoded].
+type Kept interface {
+	// Add looks at some encoded rows and finds what is wrong with them, on any number of goroutines at once.
+	Add(rows EncodedRows) error
+	// Stage stages all of them, between BeginReplace and EndReplace of the table.
+	Stage() error
+}
+
+// Plan announces the encoded rows of a table.
+type Plan struct {
+	cache.Plan
+	// Program is the build of the program that has made them, "" where it cannot be told from others, or other builds need not fear it.
+	Program string
+}
+
+// EncodedRows is some encoded rows, each behind its length as a uvarint.
+type EncodedRows []byte
+
+// Each calls fn for each row until it returns an error. Where a length leads behind the end of the rows it says so.
+func (e EncodedRows) Each(fn func(row []byte) error) error {
+	for len(e) > 0 {
+		row, rest, err := cache.SplitEncoded(e)
+		if err == nil {
+			err = fn(row)
+		}
+		if err != nil {
+			return err
+		}
+		e = rest
+	}
+	return nil
 }
 
 // ErrUnfit is wrapped by the errors of Frozen.Save that say why a row cannot be in a checkpoint.
@@ -74,6 +114,8 @@ type Binding[K comparable, T any] struct {
 	// Codec encodes rows for checkpoints, as the table is laid out when it is
 	// called. An error says why there is none; nil: they are never in one.
 	Codec func() (Codec[T], error)
+	// CodecOf is Codec for the layout that a shape was made of; nil: the layout has to be known.
+	CodecOf func(shape string) (Codec[T], error)
 
 	read  *cache.Batch[K, T] // by Put, and not stored yet
 	load  *cache.Replacer[K, T]
@@ -96,6 +138,12 @@ type Codec[T any] struct {
 	// load would make it. The function is used by one goroutine at a time; several, and
 	// Encode, may be in use at once. src is nobody else's and is never changed.
 	Decoder func() func(src []byte, into *T) error
+	// Peeker makes a function that does the same, also into a T that it has read before, for a row which is only looked at: what that leads to may lie in
+	// src. It refuses what Decoder's refuses. nil: each row has to be decoded at once.
+	Peeker func() func(src []byte, into *T) error
+	// Program is this build of the program, where that is all that the meaning of encoded rows depends on: what one process of it finds out about them
+	// another one may believe. "" where it is not, or not known.
+	Program string
 }
 
 // Name is the name of the cache table.
@@ -196,12 +244,24 @@ func (b *Binding[K, T]) Freeze() (Frozen, error) {
 	if b.Codec == nil {
 		return nil, errors.New("its rows cannot be encoded")
 	}
-	codec, err := b.Codec()
+	return b.frozen(b.Codec())
+}
+
+// FreezeAs implements Table.
+func (b *Binding[K, T]) FreezeAs(shape string) (Frozen, error) {
+	if b.CodecOf == nil {
+		return nil, errors.New("its layout has to be known")
+	}
+	return b.frozen(b.CodecOf(shape))
+}
+
+func (b *Binding[K, T]) frozen(codec Codec[T], err error) (Frozen, error) {
 	if err != nil {
 		return nil, err
 	}
 	f := &frozen[K, T]{b: b, codec: codec}
 	f.decoders.New = func() any { return codec.Decoder() }
+	f.peekers.New = func() any { return codec.Peeker() }
 	return f, nil
 }
 
@@ -209,15 +269,23 @@ type frozen[K comparable, T any] struct {
 	b        *Binding[K, T]
 	codec    Codec[T]
 	decoders sync.Pool // of what codec.Decoder makes
+	peekers  sync.Pool // of what codec.Peeker makes
+}
+
+// lend takes a function out of its pool until done is called.
+func lend[T any](pool *sync.Pool) (read func(src []byte, into *T) error, done func()) {
+	read, _ = pool.Get().(func(src []byte, into *T) error)
+	return read, func() { pool.Put(read) }
 }
 
 func (f *frozen[K, T]) Shape() string { return f.codec.Shape }
 
 func (f *frozen[K, T]) Save(v *cache.View, put func(row []byte) error) error {
 	var buf []byte
+	placing := f.b.Table.Placing(f.b.Table.Plan(v))
 	for k, row := range f.b.Table.At(v).All() {
 		var err error
-		if buf, err = f.codec.Encode(buf[:0], row); err != nil {
+		if buf, err = f.codec.Encode(placing(buf[:0], k), row); err != nil {
 			return fmt.Errorf("%w: the row of key %v: %w", ErrUnfit, k, err)
 		}
 		if err := put(buf); err != nil {
@@ -227,17 +295,54 @@ func (f *frozen[K, T]) Save(v *cache.View, put func(row []byte) error) error {
 	return nil
 }
 
-func (f *frozen[K, T]) Thaw(encoded [][]byte) (stage func() error, err error) {
+func (f *frozen[K, T]) Plan(v *cache.View) Plan {
+	return Plan{f.b.Table.Plan(v), f.codec.Program}
+}
+
+func (f *frozen[K, T]) Thaw(p Plan, rows EncodedRows) (stage func() error, err error) {
 	load := f.b.load
-	batch := load.Batch(len(encoded))
-	decode, _ := f.decoders.Get().(func(src []byte, into *T) error)
-	defer f.decoders.Put(decode)
-	for _, src := range encoded {
+	const usual = 32 // bytes of a row
+	batch := load.Batch(len(rows) / usual)
+	decode, done := lend[T](&f.decoders)
+	defer done()
+	err = rows.Each(func(src []byte) error {
+		src, err := p.Unplaced(src)
+		if err != nil {
+			return err
+		}
 		into := batch.New()
 		if err := decode(src, into); err != nil {
-			return nil, err
+			return err
 		}
 		batch.Add(f.b.Key(*into))
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	return func() error { return load.PutBatch(batch) }, nil
 }
+
+func (f *frozen[K, T]) Keep(p Plan) Kept {
+	if f.codec.Peeker == nil || !f.b.Table.WorthEncoding(p.Plan) {
+		return nil
+	}
+	trusted := p.Program != "" && p.Program == f.codec.Program
+	decoding := cache.Decoding[T]{
+		Decode: func(src []byte, into *T) error {
+			decode, done := lend[T](&f.decoders)
+			defer done()
+			return decode(src, into)
+		},
+		Peek: func() (func(src []byte, into *T) error, func()) { return lend[T](&f.peekers) },
+	}
+	return &keptRows[K, T]{f.b, f.b.Table.Encoded(p.Plan, trusted, f.b.Key, decoding)}
+}
+
+type keptRows[K comparable, T any] struct {
+	b *Binding[K, T]
+	e *cache.Encoded[K, T]
+}
+
+func (k *keptRows[K, T]) Add(rows EncodedRows) error { return k.e.Add(rows) }
+func (k *keptRows[K, T]) Stage() error               { return k.b.load.PutEncoded(k.e) }

@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"runtime"
-	"sync"
 	"time"
 )
 
@@ -18,10 +15,10 @@ import (
 // one step, once its file has been read to the end and found whole. Whatever
 // else is found, all tables are loaded and the reason is said.
 type warm struct {
-	r    CheckpointReader
-	h    *head
-	at   []int // engine's tables: place in h.Tables, -1: not in it
-	rows uint64
+	r       CheckpointReader
+	h       *head
+	at      []int    // engine's tables: place in h.Tables, -1: not in it
+	reading *reading // that no cut has taken; nil: none
 }
 
 // refusal ends a fetch that was to begin with a checkpoint. A load follows.
@@ -63,7 +60,9 @@ func (l *loop) findCheckpoint() {
 	}
 	if !found {
 		l.refuse(refusalOf("", errors.New("it has none of the tables")))
+		return
 	}
+	l.warm.reading = l.warm.read(l.e.tables, &l.progress)
 }
 
 // refuse gives the checkpoint up, and whatever was taken from it.
@@ -80,6 +79,7 @@ func (l *loop) refuse(r *refusal) {
 // thawed lets go of the checkpoint's file.
 func (l *loop) thawed() {
 	if l.warm != nil {
+		l.warm.halt()
 		_ = l.warm.r.Close() // it was only read
 		l.warm = nil
 	}
@@ -158,24 +158,23 @@ func (c *cut) thaw() error {
 		return nil
 	}
 	w := c.p.warm
-	table := make([]int, len(w.h.Tables)) // places in the file: engine's table, -1: not wanted
-	for i := range table {
-		table[i] = -1
+	r, err := w.take(c.l.e.tables, &c.l.progress)
+	if err != nil {
+		return c.refuse(refusalOf("", err))
 	}
 	for i, at := range w.at {
 		if at >= 0 && !c.p.tables[i].reload {
-			table[at] = i
 			c.l.e.tables[i].BeginReplace(c.writer())
 		}
 	}
-	if err := c.thawRows(table, frozen); err != nil {
+	if err := c.takeRows(r, frozen); err != nil {
 		if c.ctx.Err() != nil {
 			return c.refuse(context.Cause(c.ctx))
 		}
 		return c.refuse(refusalOf("", err))
 	}
-	for _, i := range table {
-		if i >= 0 {
+	for i, at := range w.at {
+		if at >= 0 && !c.p.tables[i].reload {
 			if err := c.l.e.tables[i].EndReplace(); err != nil {
 				return c.refuse(refusalOf("", fmt.Errorf("table %s: %w", c.l.e.tables[i].Name(), err)))
 			}
@@ -206,119 +205,6 @@ func (c *cut) shapes() []Frozen {
 	return frozen
 }
 
-// encodedRows are some rows of one table, as the file has them.
-type encodedRows struct {
-	table int // the engine's
-	rows  [][]byte
-	err   error // of the file; nothing comes after it
-}
-
-// thawedRows are some rows of one table, ready to be staged.
-type thawedRows struct {
-	table int // the engine's
-	n     int
-	stage func() error
-	err   error // the file's, or the rows'; nothing comes after it
-}
-
-// thawRows stages the file's rows while as many goroutines as there are processors decode what follows them and another
-// one reads and checks what follows that.
-func (c *cut) thawRows(table []int, frozen []Frozen) error {
-	w := c.p.warm
-	w.rows = 0
-	if err := w.r.Rewind(); err != nil {
-		return err
-	}
-	read, thawed, stop := make(chan encodedRows, 4), make(chan thawedRows, 4), make(chan struct{})
-	go func() {
-		defer close(read)
-		w.read(table, func(e encodedRows) bool { return handOn(read, e, stop) })
-	}()
-	var decoding sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		decoding.Go(func() {
-			for e := range read {
-				if !handOn(thawed, w.thaw(e, frozen), stop) {
-					break
-				}
-			}
-		})
-	}
-	go func() {
-		decoding.Wait()
-		for range read { // until that goroutine has ended
-		}
-		close(thawed)
-	}()
-	var err error
-	for t := range thawed {
-		if err != nil {
-			continue // until the goroutines have ended
-		}
-		if err = context.Cause(c.ctx); err == nil {
-			err = c.stageThawed(t)
-		}
-		if err != nil {
-			close(stop)
-		}
-	}
-	return err
-}
-
-// handOn passes something on; false if nobody wants it any more.
-func handOn[V any](to chan<- V, v V, stop <-chan struct{}) bool {
-	select {
-	case to <- v:
-		return true
-	case <-stop:
-		return false
-	}
-}
-
-func (c *cut) stageThawed(t thawedRows) error {
-	c.l.progress.Add(1)
-	if t.err != nil {
-		return t.err
-	}
-	if err := t.stage(); err != nil {
-		return fmt.Errorf("table %s: %w", c.l.e.tables[t.table].Name(), err)
-	}
-	c.p.warm.rows += uint64(t.n)
-	return c.fits(t.table)
-}
-
-// read reads the file to its end and yields the rows of the tables that are wanted.
-func (w *warm) read(table []int, yield func(encodedRows) bool) {
-	for {
-		at, rows, err := w.r.Next()
-		switch {
-		case errors.Is(err, io.EOF):
-			return
-		case err == nil && at >= len(table):
-			err = fmt.Errorf("it has rows of table %d and a head for %d", at, len(table))
-		}
-		if err != nil {
-			yield(encodedRows{err: err})
-			return
-		}
-		if i := table[at]; i >= 0 && !yield(encodedRows{table: i, rows: rows}) {
-			return
-		}
-	}
-}
-
-// thaw decodes rows.
-func (w *warm) thaw(e encodedRows, frozen []Frozen) thawedRows {
-	t := thawedRows{table: e.table, n: len(e.rows), err: e.err}
-	if t.err != nil {
-		return t
-	}
-	if t.stage, t.err = frozen[e.table].Thaw(e.rows); t.err != nil {
-		t.err = fmt.Errorf("table %s: %w", w.h.Tables[w.at[e.table]].Name, t.err)
-	}
-	return t
-}
-
 // reportThawed tells that the engine began with a checkpoint. Caller holds Engine.mu.
 func (l *loop) reportThawed(c *cut, now time.Time) {
 	w := c.p.warm
@@ -326,10 +212,12 @@ func (l *loop) reportThawed(c *cut, now time.Time) {
 		return
 	}
 	l.e.sh.st.Checkpoint.Restored = true
+	rows := 0
 	for i, at := range w.at {
 		if at >= 0 && !c.p.tables[i].reload {
 			l.e.sh.st.Tables[i].LoadedAt = now
+			rows += w.h.Tables[at].Rows
 		}
 	}
-	l.log.Info("replay: started from a checkpoint", "written", w.h.At, "position", w.h.Position.String(), "rows", w.rows, "events", c.events)
+	l.log.Info("replay: started from a checkpoint", "written", w.h.At, "position", w.h.Position.String(), "rows", rows, "events", c.events)
 }

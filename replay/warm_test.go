@@ -138,7 +138,8 @@ func TestACheckpointThatIsNoLongerGoodIsRefusedWithItsReason(t *testing.T) {
 		}, "none of the tables"},
 		"rows of no table":   {func(_ *testing.T, _ *rig, p *place) { p.last().rows[1].table = 2 }, "rows of table 2"},
 		"a row twice":        {func(_ *testing.T, _ *rig, p *place) { k := p.last(); k.rows = append(k.rows, k.rows[0]) }, "given twice"},
-		"a row of something": {func(_ *testing.T, _ *rig, p *place) { p.last().rows[0].row = []byte("?") }, "expected integer"},
+		"a row of something": {func(_ *testing.T, _ *rig, p *place) { r := &p.last().rows[0]; r.row = append(r.row[:5], '?') }, "expected integer"},
+		"a row of nothing":   {func(_ *testing.T, _ *rig, p *place) { p.last().rows[0].row = []byte("?") }, "shorter than it can be"},
 		"a table that cannot be kept for a moment": {func(_ *testing.T, r *rig, _ *place) {
 			r.set(func(db *fakeDB) {
 				db.problems = map[int]error{1: errors.New("locked")}
@@ -485,5 +486,65 @@ func TestNoCheckpointIsWrittenOfAPositionThatIsWorthless(t *testing.T) {
 		r.start()
 		r.settle()
 		r.wantCold(string(HistoryChanged))
+	})
+}
+
+// The file is read before anything is known of the server. What has to be decoded waits for the cut, and no more of it than can: whatever
+// becomes of the cut, the reading goes on or ends.
+func TestAFileThatIsReadBeforeTheServerIsKnownWaitsForTheCut(t *testing.T) {
+	keeping(t, Config{}, func(t *testing.T, r *rig, p *place) {
+		const rows = 3 * othersWait // each is a part of its own
+		for k := range rows {
+			r.write(emp, k, "one of many")
+		}
+		r.settle()
+		r.restart("e", "d")
+		for fail := 1; ; fail++ {
+			r.set(func(db *fakeDB) { db.failAt = db.points + fail })
+			if err := r.eng.Start(t.Context()); err == nil {
+				break
+			} else if fail > 20 || !errors.Is(err, errPulled) {
+				t.Fatal(err)
+			}
+			r.restart("e", "d")
+		}
+		r.set(func(db *fakeDB) { db.failAt = 0 })
+		r.settle()
+		r.wantWarm(0)
+		if n := r.emp.Len(); n != rows {
+			t.Errorf("%d rows, want %d", n, rows)
+		}
+		r.restart("e", "another") // which is found out with the server's answer: the cut is made again
+		r.start()
+		r.settle()
+		if st := r.wantState(Live); !st.Checkpoint.Restored || r.emp.Len() != rows || len(st.Loads) != 1 || len(st.Loads[0].Tables) != 1 {
+			t.Errorf("%d rows, %+v, loads %+v", r.emp.Len(), st.Checkpoint, st.Loads)
+		}
+		r.restart("e", "another")
+		p.endsAt = rows / 2 // torn behind what may wait
+		r.start()
+		r.settle()
+		r.wantCold("the rest is torn")
+	})
+}
+
+func TestAStartThatIsGivenUpEndsTheReading(t *testing.T) {
+	keeping(t, Config{}, func(t *testing.T, r *rig, _ *place) {
+		for k := range 3 * othersWait {
+			r.write(emp, k, "one of many")
+		}
+		r.settle()
+		r.restart("e", "d")
+		r.set(func(db *fakeDB) { db.delay = time.Hour })
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		if err := r.eng.Start(ctx); !errors.Is(err, context.DeadlineExceeded) { // and nothing of it runs any more, or synctest says so
+			t.Errorf("Start: %v", err)
+		}
+		r.set(func(db *fakeDB) { db.delay = 0 })
+		r.renew("e", "d")
+		r.start()
+		r.settle()
+		r.wantWarm(0)
 	})
 }

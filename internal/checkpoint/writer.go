@@ -29,15 +29,14 @@ type sink interface {
 
 // Writer writes one file. It is for one goroutine, and ends with Commit or Abort.
 type Writer struct {
-	s      *Store
-	f      sink
-	bw     *bufio.Writer
-	chain  chain
-	size   int64
-	table  int
-	block  []byte
-	counts []uint64
-	ended  bool
+	s     *Store
+	f     sink
+	bw    *bufio.Writer
+	chain chain
+	size  int64
+	table int
+	block []byte
+	ended bool
 }
 
 // begin writes what stands before the rows.
@@ -67,7 +66,7 @@ func (w *Writer) Row(table int, row []byte) error {
 	if len(row) > math.MaxInt32 {
 		return fmt.Errorf("%w: %d bytes", ErrTooLarge, len(row))
 	}
-	if len(w.block) > 0 && (table != w.table || len(w.block)+4+len(row) > frameSize) {
+	if len(w.block) > 0 && (table != w.table || len(w.block)+binary.MaxVarintLen32+len(row) > frameSize) {
 		if err := w.flush(); err != nil {
 			return err
 		}
@@ -76,12 +75,8 @@ func (w *Writer) Row(table int, row []byte) error {
 		w.table = table
 		w.block = binary.LittleEndian.AppendUint32(w.block, uint32(table))
 	}
-	w.block = binary.LittleEndian.AppendUint32(w.block, uint32(len(row)))
+	w.block = binary.AppendUvarint(w.block, uint64(len(row)))
 	w.block = append(w.block, row...)
-	for len(w.counts) <= table {
-		w.counts = append(w.counts, 0)
-	}
-	w.counts[table]++
 	return nil
 }
 
@@ -101,11 +96,7 @@ func (w *Writer) Commit() (size int64, err error) {
 	if err := w.flush(); err != nil {
 		return 0, err
 	}
-	var end []byte
-	for _, n := range w.counts {
-		end = binary.LittleEndian.AppendUint64(end, n)
-	}
-	if err := w.frame(endFrame, end); err != nil {
+	if err := w.frame(endFrame, nil); err != nil {
 		return 0, err
 	}
 	if err := w.bw.Flush(); err != nil {
