@@ -17,7 +17,7 @@ import (
 )
 
 // helper is this program again, as a NATS server or a relay, so that its processor time is
-// neither the nodes' nor waits for them. It ends when its input does.
+// neither the nodes' nor waits for them, or as a node that is started. It ends when its input does.
 type helper struct {
 	cmd  *exec.Cmd
 	in   io.WriteCloser
@@ -26,8 +26,8 @@ type helper struct {
 }
 
 const (
-	helperKind = "LOCKSTEP_BENCH_HELPER" // nats, or relay
-	helperNATS = "LOCKSTEP_NATS"         // the NATS server's directory; the relay's server
+	helperKind = "LOCKSTEP_BENCH_HELPER" // nats, relay, or start
+	helperNATS = "LOCKSTEP_NATS"         // the NATS server's directory; the relay's server; the directory of the node's checkpoint
 	helperDSN  = "LOCKSTEP_DSN"
 )
 
@@ -41,6 +41,8 @@ func help() bool {
 		err = helpNATS()
 	case "relay":
 		err = helpRelay()
+	case "start":
+		err = helpStart()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
