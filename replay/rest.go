@@ -9,7 +9,7 @@ const (
 	// restWindow is how long transactions are counted to tell whether they come in crowds that last: a bell is neither taken down nor
 	// left down for the sake of some milliseconds.
 	restWindow = time.Second / 2
-	// restsFor is how long a bell rests after the last crowd. Where crowds come again and again it is doubled, up to restsLongest.
+	// restsFor is how long a bell rests after the last crowd. Where crowds come again and again it is doubled, up to restsLongest and up to a quarter more: nodes that have seen the same crowds must not come back together.
 	restsFor     = 5 * time.Second
 	restsLongest = 80 * time.Second
 	// hangsWithin is how long the engine looks as often as in a crowd for a bell that is hung again. After it,
@@ -79,7 +79,7 @@ func (l *loop) allay(sess Session) {
 func (r *rest) begin(now time.Time) {
 	if !r.down {
 		again := !r.crowd.IsZero() && now.Sub(r.crowd) < 2*r.length+hangsWithin
-		r.length = min(2*r.length, restsLongest)
+		r.length = min(2*r.length, restsLongest+rand.N(restsLongest/4))
 		if !again {
 			r.length = restsFor + rand.N(restsFor/4)
 		}
