@@ -20,7 +20,7 @@ var files embed.FS
 
 // NodeVersion is what this package can read: a schema whose min_node is above
 // it is refused (ErrSchema).
-const NodeVersion = 2
+const NodeVersion = 3
 
 // Bell is a way to learn that there is something to fetch.
 type Bell string

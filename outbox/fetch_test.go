@@ -3,6 +3,7 @@ package outbox_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net"
 	"slices"
@@ -282,7 +283,7 @@ func TestALoadSaysWhetherItNamesAllTransactionsOfTheOutbox(t *testing.T) {
 	if _, rec := r.load(t, s); rec.header.Older || len(rec.header.Newest) != 1 {
 		t.Errorf("of one transaction it named %d, others: %v", len(rec.header.Newest), rec.header.Older)
 	}
-	r.Exec(t, "insert into a select i, 'a' from generate_series(2, 5000) i")
+	r.Exec(t, "do $$ begin for i in 2..5000 loop insert into a values (i, 'a'); end loop; end $$")
 	if _, rec := r.load(t, s); !rec.header.Older || len(rec.header.Newest) != 1 {
 		t.Errorf("of two transactions it named %d, others: %v", len(rec.header.Newest), rec.header.Older)
 	}
@@ -332,6 +333,47 @@ func TestForeignTablesAndNonsenseRowsAreHandedOnUndecoded(t *testing.T) {
 	if len(rec.calls) != 4 || rec.calls[0] != "-1 insert nil" || !strings.Contains(rec.calls[1], "error") ||
 		!strings.Contains(rec.calls[2], "id") || rec.calls[3] != "0 update nil" {
 		t.Errorf("nonsense came as %q", rec.calls)
+	}
+}
+
+func TestAListComesAsItsChangesOneByOne(t *testing.T) {
+	for name, document := range map[string]bool{"columns": false, "documents": true} {
+		t.Run(name, func(t *testing.T) {
+			r := newRig(t, func(c *outbox.Config) { c.Tables[0].Document = document })
+			s := r.open(t)
+			pos, _ := r.load(t, s)
+			r.Exec(t, `insert into a select i, '}],"[{' || i from generate_series(1, 1500) i`)
+			rec := follow(t, s, &pos)
+			if len(rec.events) != 1500 {
+				t.Fatalf("%d events of 1,500 rows", len(rec.events))
+			}
+			lists := 0
+			for i, ev := range rec.events {
+				if want := fmt.Sprintf(`{"id":%d,"v":"}],\"[{%[1]d"}`, i+1); string(ev.Row) != want || ev.Op != outbox.Insert {
+					t.Fatalf("event %d is %s of %s, want %s", i, ev.Op, ev.Row, want)
+				}
+				if want := fmt.Sprintf(`0 insert %d=}],"[{%[1]d`, i+1); !document && rec.calls[i] != want {
+					t.Fatalf("event %d came as %s, want %s", i, rec.calls[i], want)
+				}
+				switch before := rec.events[max(i-1, 0)]; {
+				case i > 0 && ev.Seq == before.Seq && ev.Part == before.Part+1:
+				case i > 0 && ev.Seq != before.Seq+1 || ev.Part != 0:
+					t.Fatalf("event %d is number %d, %d, after %d, %d", i, ev.Seq, ev.Part, before.Seq, before.Part)
+				case i > 16:
+					lists++
+				}
+			}
+			if lists < 2 {
+				t.Errorf("%d lists: this shows little", lists)
+			}
+			r.Exec(t, `insert into lockstep.outbox (table_name, op, lead, row) values ('public.a', 'U', false, '[{"id":1,"v":"a"}, {"id":2}, {"id":3,"v":"c"}]'), ('public.unknown', 'I', false, '[{"id":1}]'),
+				('public.a', 'I', false, '[]'), ('public.a', 'I', false, '[1]')`)
+			rec = follow(t, s, &pos)
+			want := []string{"0 update 1=a", "0 update error: outbox: the document has no column v", "0 update 3=c", "-1 insert nil", `0 insert error: at byte 1: want a document, have "]"`, `0 insert error: at byte 1: want a document, have "1]"`}
+			if !document && !slices.Equal(rec.calls, want) {
+				t.Errorf("came as %q", rec.calls)
+			}
+		})
 	}
 }
 

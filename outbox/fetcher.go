@@ -311,10 +311,18 @@ func (f *fetch) event(ev *Event) error {
 	if ev.Row == nil {
 		return f.sink.Event(table, ev, nil)
 	}
+	if packed(ev.Row) && ev.Op != Reload {
+		return f.list(table, ev)
+	}
 	if ev.Op == Reload && slices.Contains(f.req.Reread, table) && !slices.Contains(f.req.Reload, table) {
 		f.reread[table] = append(f.reread[table], slices.Clone(ev.Row))
 	}
 	row, err := f.decode(table, ev.Row)
+	return f.decoded(table, ev, row, err)
+}
+
+// decoded gives the sink the event's row, or why there is none.
+func (f *fetch) decoded(table int, ev *Event, row pgx.CollectableRow, err error) error {
 	if r, ok := row.(*rowjson.Row); ok && err == nil {
 		err = f.src.tables[table].whole(ev.Op, r)
 	}
@@ -324,17 +332,53 @@ func (f *fetch) event(ev *Event) error {
 	return f.sink.Event(table, ev, row)
 }
 
+// list gives the sink the changes that one row of the outbox holds, one by one. Where it is no list any more it ends:
+// the table is no longer what the events say, and what came after would be of no use.
+func (f *fetch) list(table int, ev *Event) error {
+	var dec *rowjson.Decoder
+	if !f.src.tables[table].document {
+		var err error
+		if dec, err = f.decoder(table); err != nil {
+			return f.sink.Event(table, ev, badRow{err})
+		}
+	}
+	one := *ev
+	for list := rowjson.ListOf(ev.Row); ; one.Part++ {
+		more, err := list.More()
+		if err == nil && !more {
+			return nil
+		}
+		var row pgx.CollectableRow
+		switch {
+		case err != nil:
+		case dec == nil:
+			if one.Row, err = list.Skip(); err == nil {
+				row = f.document(one.Row)
+			}
+		default:
+			one.Row, row, err = list.Decode(dec)
+		}
+		if gave := f.decoded(table, &one, row, err); gave != nil || err != nil {
+			return gave
+		}
+	}
+}
+
 // decode makes a row of a document. It is good until the table's next one.
 func (s *Session) decode(table int, doc []byte) (pgx.CollectableRow, error) {
 	d := s.src.tables[table]
 	if d.document {
-		return &documentRow{raw: [1][]byte{doc}, tm: s.conn.TypeMap()}, nil
+		return s.document(doc), nil
 	}
 	dec, err := s.decoder(table)
 	if err != nil {
 		return nil, err
 	}
 	return dec.Decode(doc)
+}
+
+func (s *Session) document(doc []byte) pgx.CollectableRow {
+	return &documentRow{raw: [1][]byte{doc}, tm: s.conn.TypeMap()}
 }
 
 // decoder is the table's decoder on this session's connection.

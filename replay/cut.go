@@ -26,15 +26,16 @@ type cut struct {
 	refused error         // what a method has returned to the source
 	took    time.Duration // by the fetch
 
-	lastSeq int64 // of the events so far
-	highest uint64
-	events  uint64
-	passed  uint64
-	skipped uint64
-	below   uint64
-	gaps    gapCut
-	txs     anchorTxs
-	leads   int // transactions of which the first event came
+	lastSeq  int64 // of the events so far
+	lastPart int   // of the last event
+	highest  uint64
+	events   uint64
+	passed   uint64
+	skipped  uint64
+	below    uint64
+	gaps     gapCut
+	txs      anchorTxs
+	leads    int // transactions of which the first event came
 
 	tables    []cutTable
 	loaded    []int

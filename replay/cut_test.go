@@ -223,18 +223,52 @@ func TestEventsOfOtherTablesMoveThePositionAndNothingElse(t *testing.T) {
 }
 
 func TestASourceThatMixesUpTheOrderIsRefused(t *testing.T) {
+	for name, mix := range map[string]func(first, last *outbox.Event){
+		"two events of one number": func(first, last *outbox.Event) { last.Seq = first.Seq },
+		"a list without its first": func(_, last *outbox.Event) { last.Part = 1 },
+		"a list with a hole":       func(first, last *outbox.Event) { last.Seq, last.Part = first.Seq, 2 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			live(t, Config{}, func(t *testing.T, r *rig) {
+				tx := r.db.begin()
+				tx.put(emp, 2, "a")
+				tx.put(emp, 3, "b")
+				r.set(func(db *fakeDB) {
+					mix(&db.outbox[len(db.outbox)-2].Event, &db.outbox[len(db.outbox)-1].Event)
+				})
+				tx.commit()
+				r.settle()
+				if st := r.wantState(Stale); !errors.Is(st.LastError, ErrSource) {
+					t.Errorf("the engine says %v, want ErrSource", st.LastError)
+				}
+				if _, ok := r.emp.Get(2); ok {
+					t.Error("half a cut was published")
+				}
+			})
+		})
+	}
+}
+
+func TestTheEventsOfOneRowOfTheOutboxAreOneNumber(t *testing.T) {
 	live(t, Config{}, func(t *testing.T, r *rig) {
+		before := r.eng.Status()
 		tx := r.db.begin()
 		tx.put(emp, 2, "a")
 		tx.put(emp, 3, "b")
-		r.set(func(db *fakeDB) { db.outbox[len(db.outbox)-1].Seq = db.outbox[len(db.outbox)-2].Seq })
+		tx.put(emp, 2, "c")
+		r.set(func(db *fakeDB) {
+			list := db.outbox[len(db.outbox)-3:]
+			for i := range list {
+				list[i].Seq, list[i].Part = list[2].Seq, i
+			}
+		})
 		tx.commit()
 		r.settle()
-		if st := r.wantState(Stale); !errors.Is(st.LastError, ErrSource) {
-			t.Errorf("the engine says %v, want ErrSource", st.LastError)
-		}
-		if _, ok := r.emp.Get(2); ok {
-			t.Error("half a cut was published")
+		r.want(r.emp, 2, "c")
+		r.want(r.emp, 3, "b")
+		// The two numbers that nobody used are the gap.
+		if st := r.wantState(Live); st.Events != before.Events+3 || st.AppliedSeq != before.AppliedSeq+3 {
+			t.Errorf("events %d, applied %d after %d and %d", st.Events, st.AppliedSeq, before.Events, before.AppliedSeq)
 		}
 	})
 }

@@ -32,17 +32,19 @@ func (c *cut) Event(table int, ev *outbox.Event, row pgx.CollectableRow) error {
 	}
 	// Invariant 1. Two writes of one row are ordered by its lock, and so are
 	// the numbers they drew; the order of numbers is the order of the cut.
-	if ev.Seq <= c.lastSeq {
-		return c.refuse(fmt.Errorf("%w: event %d after event %d", ErrSource, ev.Seq, c.lastSeq))
+	if next := ev.Seq > c.lastSeq && ev.Part == 0 || ev.Seq == c.lastSeq && ev.Part == c.lastPart+1; !next {
+		return c.refuse(fmt.Errorf("%w: event %d (%d) after event %d (%d)", ErrSource, ev.Seq, ev.Part, c.lastSeq, c.lastPart))
 	}
-	c.lastSeq = ev.Seq
+	c.lastSeq, c.lastPart = ev.Seq, ev.Part
 	if table >= len(c.tables) {
 		return c.known(table)
 	}
 	if c.again {
 		return nil
 	}
-	c.account(ev)
+	if ev.Part == 0 {
+		c.account(ev)
+	}
 	if table < 0 || c.p.tables[table].reload || c.broken(table) {
 		// Loaded rows stand at the snapshot, which is where the events lead.
 		c.passed++

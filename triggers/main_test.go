@@ -52,17 +52,50 @@ type event struct {
 	Row   string
 }
 
+// events are what the outbox holds, the documents of a list one by one.
 func (r *rig) events(t *testing.T) []event {
 	t.Helper()
 	rows, err := r.pool.Query(t.Context(), "select seq, xid, table_name, op::text, lead, coalesce(row::text, '') from lockstep.outbox order by seq")
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := pgx.CollectRows(rows, pgx.RowToStructByPos[event])
-	if err != nil {
+	var got []event
+	var e event
+	if _, err := pgx.ForEachRow(rows, []any{&e.Seq, &e.Xid, &e.Table, &e.Op, &e.Lead, &e.Row}, func() error {
+		if !strings.HasPrefix(e.Row, "[") {
+			got = append(got, e)
+			return nil
+		}
+		var docs []json.RawMessage
+		if err := json.Unmarshal([]byte(e.Row), &docs); err != nil {
+			return err
+		}
+		for _, doc := range docs {
+			one := e
+			one.Row = string(doc)
+			got = append(got, one)
+		}
+		return nil
+	}); err != nil {
 		t.Fatal(err)
 	}
 	return got
+}
+
+// change replaces a function by what becomes of its definition, until back is called.
+func (r *rig) change(t *testing.T, function string, becomes ...string) (back func()) {
+	t.Helper()
+	var def string
+	if err := r.pool.QueryRow(t.Context(), "select pg_get_functiondef(('lockstep.' || $1)::regprocedure)", function).Scan(&def); err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(becomes); i += 2 {
+		if !strings.Contains(def, becomes[i]) {
+			t.Fatalf("%q is not where this test looks for it:\n%s", becomes[i], def)
+		}
+	}
+	r.Exec(t, strings.NewReplacer(becomes...).Replace(def))
+	return func() { r.Exec(t, def) }
 }
 
 // list are the texts that a query finds.

@@ -15,14 +15,12 @@ import (
 
 // Version is the version of the schema that this package installs, and MinNode the
 // oldest node that can read it. A node of version n runs on any schema
-// whose min_node is at most n: in a rolling deploy the schema goes first.
+// whose min_node is at most n, so in a rolling deploy the schema goes first,
+// unless it raises MinNode.
 const (
-	Version = 4
-	MinNode = 1
+	Version = 5
+	MinNode = 3 // reads lists of documents
 )
-
-// excludingNode is the oldest node that can read a schema in which columns are left out.
-const excludingNode = 2
 
 // DefaultSchema is the schema that holds the outbox where none is named.
 const DefaultSchema = "lockstep"

@@ -23,14 +23,13 @@ func render(file string, vars map[string]string) (string, error) {
 // vars are the variables that do not depend on a table.
 func (o Options) vars() map[string]string {
 	v := map[string]string{
-		"schema":         o.Schema,
-		"schema_quoted":  pgx.Identifier{o.Schema}.Sanitize(),
-		"owner":          o.Owner,
-		"publication":    psql.Publication(o.Schema),
-		"row_limit":      strconv.Itoa(cmp.Or(o.MaxRowBytes, mostRowBytes)),
-		"version":        strconv.Itoa(Version),
-		"min_node":       strconv.Itoa(MinNode),
-		"excluding_node": strconv.Itoa(excludingNode),
+		"schema":        o.Schema,
+		"schema_quoted": pgx.Identifier{o.Schema}.Sanitize(),
+		"owner":         o.Owner,
+		"publication":   psql.Publication(o.Schema),
+		"row_limit":     strconv.Itoa(cmp.Or(o.MaxRowBytes, mostRowBytes)),
+		"version":       strconv.Itoa(Version),
+		"min_node":      strconv.Itoa(MinNode),
 	}
 	for i, kind := range triggerKinds {
 		v[kind+"_trigger"] = o.triggerNames()[i]

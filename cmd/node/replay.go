@@ -279,6 +279,19 @@ func (r *replaying) Event(_ int, ev *outbox.Event, _ pgx.CollectableRow) error {
 	if len(r.tables) > 0 && !slices.Contains(r.tables, ev.Table) {
 		return nil
 	}
+	for one, err := range ev.Changes() { // one that is of a table of the command's own is one already
+		if err == nil {
+			err = r.change(&one)
+		}
+		if err != nil {
+			return fmt.Errorf("event %d of %s: %w", ev.Seq, ev.Table, err)
+		}
+	}
+	return nil
+}
+
+// change writes one change down.
+func (r *replaying) change(ev *outbox.Event) error {
 	r.sum.add(ev)
 	if r.dry {
 		return nil
@@ -287,7 +300,7 @@ func (r *replaying) Event(_ int, ev *outbox.Event, _ pgx.CollectableRow) error {
 	if ev.Row != nil {
 		var buf bytes.Buffer
 		if err := json.Compact(&buf, ev.Row); err != nil {
-			return fmt.Errorf("event %d of %s is no JSON: %w", ev.Seq, ev.Table, err)
+			return fmt.Errorf("no JSON: %w", err)
 		}
 		row = buf.Bytes()
 	}
@@ -300,7 +313,7 @@ func (r *replaying) Event(_ int, ev *outbox.Event, _ pgx.CollectableRow) error {
 		Row   json.RawMessage `json:"row"`
 	}{ev.Seq, fmt.Sprint(ev.Xid), ev.At.UTC(), ev.Table, ev.Op.String(), row})
 	if err != nil {
-		return fmt.Errorf("event %d of %s: %w", ev.Seq, ev.Table, err)
+		return err //nolint:wrapcheck // by the caller
 	}
 	_, err = r.lines.Write(append(line, '\n'))
 	return err //nolint:wrapcheck // names the file

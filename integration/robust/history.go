@@ -264,7 +264,7 @@ func (l *log) between(h *History, was, is *Cut, first bool) (list []*Event) {
 	for _, xid := range l.to(is.Snapshot) {
 		list = append(list, l.byXid[xid]...)
 	}
-	slices.SortFunc(list, func(a, b *Event) int { return int(a.Seq - b.Seq) })
+	slices.SortStableFunc(list, func(a, b *Event) int { return int(a.Seq - b.Seq) }) // those of one list have one number
 	return list
 }
 

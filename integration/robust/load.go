@@ -74,7 +74,7 @@ func readWitness(ctx context.Context, tx pgx.Tx, h *History) error {
 }
 
 func readLog(ctx context.Context, tx pgx.Tx, h *History) error {
-	rows, err := tx.Query(ctx, "select seq, xid, table_name, op, id, coalesce(state, ''), gone from log order by seq")
+	rows, err := tx.Query(ctx, "select seq, xid, table_name, op, id, coalesce(state, ''), gone from log order by seq, part")
 	if err != nil {
 		return err
 	}

@@ -118,6 +118,14 @@ func (c *cursor) number() []byte {
 	return c.doc[start:]
 }
 
+// end says what there is after the document, if anything is.
+func (c *cursor) end() error {
+	if c.peek(); c.pos < len(c.doc) {
+		return c.errorf("something after the document: %s", c.here())
+	}
+	return nil
+}
+
 // skip passes over one value of any kind. Of what is inside of objects and
 // arrays it checks strings and brackets only. It does not recurse: documents
 // may be nested as deep as they like.

@@ -143,13 +143,22 @@ func (d *Decoder) Formats() pgx.QueryResultFormats {
 // doc is not changed. An error names the column, where it concerns one, and
 // the offset in doc.
 func (d *Decoder) Decode(doc []byte) (*Row, error) {
+	row, _, err := d.decode(doc, false)
+	return row, err
+}
+
+// decode reads a document, which is all of doc unless there may be more. n is where it ends.
+func (d *Decoder) decode(doc []byte, more bool) (row *Row, n int, err error) {
 	d.cur.doc, d.cur.pos = doc, 0
 	d.row.buf = d.row.buf[:0]
 	for i := range d.cols {
 		d.cols[i].place = absent
 	}
-	if err := d.members(); err != nil {
-		return nil, fmt.Errorf("rowjson: document: %w", err)
+	if err = d.members(); err == nil && !more {
+		err = d.cur.end()
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("rowjson: document: %w", err)
 	}
 	for i := range d.cols {
 		c := &d.cols[i]
@@ -162,7 +171,7 @@ func (d *Decoder) Decode(doc []byte) (*Row, error) {
 			d.row.values[i] = nil
 		}
 	}
-	return &d.row, nil
+	return &d.row, d.cur.pos, nil
 }
 
 func (d *Decoder) members() error {
@@ -201,9 +210,6 @@ func (d *Decoder) members() error {
 		}
 	}
 	c.pos++
-	if c.peek(); c.pos < len(c.doc) {
-		return c.errorf("something after the document: %s", c.here())
-	}
 	return nil
 }
 

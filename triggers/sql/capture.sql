@@ -401,7 +401,8 @@ begin
                 when set_config(noted(), coalesce(mark, mark_of(tg_relid, '')), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
-    where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+    where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+    limit 16;
     get diagnostics changed = row_count;
   elsif tg_op = 'INSERT' and marked is not true then
     insert into outbox (table_name, op, lead, row)
@@ -410,9 +411,10 @@ begin
                 when set_config(noted(), coalesce(mark, mark_of(tg_relid, 'I')), true) is null then false else note = 'k' end,
            row_to_json(n.*)
     from new_rows n
-    where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+    where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+    limit 16;
     get diagnostics changed = row_count;
-    if found and current_setting('lockstep.big', true) is distinct from '1' then
+    if changed <> all ('{0,16}') and current_setting('lockstep.big', true) is distinct from '1' then
       return null;
     end if;
   elsif marked is not true then
@@ -422,9 +424,10 @@ begin
                 when set_config(noted(), coalesce(mark, mark_of(tg_relid, 'D')), true) is null then false else note = 'k' end,
            row_to_json(o.*)
     from old_rows o
-    where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end;
+    where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+    limit 16;
     get diagnostics changed = row_count;
-    if found and current_setting('lockstep.big', true) is distinct from '1' then
+    if changed <> all ('{0,16}') and current_setting('lockstep.big', true) is distinct from '1' then
       return null;
     end if;
   else
@@ -432,18 +435,51 @@ begin
   end if;
   -- changed is NULL where nothing of the kind was tried.
   if changed is not null then
+    -- The first rows of a statement were written each by itself. Of what comes after them many are packed into one event, whose
+    -- document is a list: a row of the log and of its index, and its number, cost more than the document does. A list takes about as
+    -- much as fits into a page without a detour (toast). Its order is that of the images: one statement with its cascades can have
+    -- written a row twice.
+    if changed = 16 then
+      if tg_op = 'DELETE' then
+        insert into outbox (table_name, op, lead, row)
+        select coalesce(tg_argv[0], tg_relid::regclass::text), left(tg_op, 1), false, json_agg(d.doc)
+        from (select s.doc, s.size / 7000 as pack
+              from (select r.doc, sum(pg_column_size(r.doc)) over (rows unbounded preceding) as size
+                    from (select row_to_json(o.*) as doc from old_rows o
+                          where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+                          offset 16) r) s
+              order by pack, s.size offset 0) d
+        group by d.pack order by d.pack;
+      else
+        insert into outbox (table_name, op, lead, row)
+        select coalesce(tg_argv[0], tg_relid::regclass::text), left(tg_op, 1), false, json_agg(d.doc)
+        from (select s.doc, s.size / 7000 as pack
+              from (select r.doc, sum(pg_column_size(r.doc)) over (rows unbounded preceding) as size
+                    from (select row_to_json(n.*) as doc from new_rows n
+                          where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+                          offset 16) r) s
+              order by pack, s.size offset 0) d
+        group by d.pack order by d.pack;
+      end if;
+    end if;
     if current_setting('lockstep.big', true) = '1' then
       -- A row too large to be written whole was left out above: by its key, below.
       done := set_config('lockstep.big', '', true);
       doubt := true;
-    elsif changed = 0 then
+    elsif changed = 0 or tg_op <> 'UPDATE' then
       return null;
     else
-      sql := rekeyed_sql(tg_relid);
-      if sql is null then
-        doubt := true;
+      -- Where the key is the first column, and still has its name, no SQL has to be made and planned.
+      if tg_argv[2] <> '' and (select starts_with(row_to_json(n.*)::text, tg_argv[2]) from new_rows n limit 1) then
+        doubt := (select row(digest(hashtextextended(i.k, 0)), digest(hashtextextended(i.k, 1))) from (select concat(o."lockstep: first") collate "C" as k from old_rows o ("lockstep: first") offset 0) i)
+                 is distinct from (select row(digest(hashtextextended(i.k, 0)), digest(hashtextextended(i.k, 1))) from (select concat(n."lockstep: first") collate "C" as k from new_rows n ("lockstep: first") offset 0) i);
       else
-        execute sql into doubt;
+        sql := rekeyed_sql(tg_relid);
+        if sql is null then
+          doubt := true;
+        else
+          execute sql into doubt;
+        end if;
       end if;
     end if;
   end if;

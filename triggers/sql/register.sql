@@ -7,5 +7,3 @@ values (:'relation'::pg_catalog.regclass, :'relation', :'keys', :'mode', :'exclu
 on conflict (relid) do update set name = excluded.name, key_columns = excluded.key_columns, mode = excluded.mode, excluded = excluded.excluded;
 delete from :"schema".left_out where name = :'relation';
 insert into :"schema".left_out (name, columns) select :'relation', :'left_out'::text[] where :'left_out'::text[] <> '{}';
--- A node that knows nothing of columns that are left out would load them.
-update :"schema".meta set min_node = :'excluding_node'::integer where :'excluded' <> '{}' and min_node < :'excluding_node'::integer;

@@ -142,7 +142,6 @@ $do$;
 insert into :"schema".horizon (xid) values ('0') on conflict do nothing;
 insert into :"schema".meta (version, min_node, history, system_identifier, bell)
 select :'version'::integer,
-       case when exists (select from :"schema".tables t where t.excluded <> '{}') then :'excluding_node'::integer else :'min_node'::integer end,
-       pg_catalog.gen_random_uuid(), c.system_identifier, 'off'
+       :'min_node'::integer, pg_catalog.gen_random_uuid(), c.system_identifier, 'off'
 from pg_catalog.pg_control_system() c
 on conflict (one) do update set version = excluded.version, min_node = excluded.min_node;
