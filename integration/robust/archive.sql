@@ -19,12 +19,12 @@ exception when others then
 end $$;
 
 -- The documents of an event: those of a list, or the one.
-create function docs_of(row json) returns setof json language plpgsql set search_path = public, pg_catalog as $$
+create function docs_of(told json) returns setof json language plpgsql set search_path = public, pg_catalog as $$
 begin
-  if left(row::text, 1) = '[' then
-    return query select * from json_array_elements(row);
+  if left(told::text, 1) = '[' then
+    return query select * from json_array_elements(told);
   else
-    return next row;
+    return next told;
   end if;
 end $$;
 
@@ -32,7 +32,7 @@ create function archive() returns trigger language plpgsql security definer set 
 begin
   insert into archive
   select seq, part, xid::text::bigint, table_name, op::text, id_of(doc), case when op in ('I', 'U') then state_of(doc) end, pg_current_xact_id()::text::bigint
-  from old_rows, docs_of(row) with ordinality d (doc, part);
+  from old_rows o, docs_of(o.row) with ordinality d (doc, part);
   return null;
 end $$;
 create trigger archive after delete on lockstep.outbox referencing old table as old_rows for each statement execute function archive();
@@ -40,4 +40,4 @@ create trigger archive after delete on lockstep.outbox referencing old table as 
 create view log as
 select seq, part, xid, table_name, op, id, state, gone from archive
 union all
-select seq, part, xid::text::bigint, table_name, op::text, id_of(doc), case when op in ('I', 'U') then state_of(doc) end, 0 from lockstep.outbox, docs_of(row) with ordinality d (doc, part);
+select seq, part, xid::text::bigint, table_name, op::text, id_of(doc), case when op in ('I', 'U') then state_of(doc) end, 0 from lockstep.outbox o, docs_of(o.row) with ordinality d (doc, part);

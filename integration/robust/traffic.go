@@ -265,6 +265,10 @@ func (w *writer) statement() (sql, stamp string) {
 			f("insert into part (id, v, stamp) select i, %d, %s from generate_series(%d, %d) i on conflict (id) do update set v = part.v + 1, stamp = excluded.stamp", v, q, 100+k, 160+k),
 			f("update part set v = v + 1, stamp = %s where id >= 100", q),
 			f("delete from part where id > %d", 100+k),
+			// Rows that come in lists.
+			f("insert into item (id, v, stamp) select i, %d, %s from generate_series(%d, %d) i on conflict (id) do update set v = item.v + 1, stamp = excluded.stamp", v, q, k, k+60),
+			f("update item set v = v + 1, stamp = %s", q), f("update account set stamp = %s", q), f("delete from item where id > %d", k),
+			f("update item set id = id + 1000, stamp = %s where id < 1000 and not exists (select from item where id >= 1000)", q),
 		)
 		if w.rng.IntN(30) == 0 {
 			draw = []string{"truncate item", "truncate part", f("truncate item; insert into item (id, v, stamp) values (%d, 1, %s)", k, q)}
