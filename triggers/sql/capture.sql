@@ -270,14 +270,16 @@ as $$ select reread_sql(relid, images, '{}'::text[]) $$;
 -- Of an earlier version of this schema. While it is there, a third argument without a type means this one.
 drop function if exists :"schema".reread_sql(oid, text[], text);
 
--- A digest of numbers in their order.
+-- A digest of numbers in their order. hashint8extended folds what it has so far into 32 bits, so two digests that differ
+-- come together again with a chance of 2^-32 at each number that follows.
 create or replace aggregate :"schema".digest(bigint) (
   sfunc = pg_catalog.hashint8extended, stype = bigint, initcond = '0', parallel = safe);
 
 -- The SQL that says whether an UPDATE changed a key, row by row: the two
 -- transition tables hold the old and the new image of one row at the same
--- place. So two digests of all keys in their order differ where a single one does: that they
--- do not has a chance of 2^-128. (Joining the tables row by row costs three times as much.) NULL: cannot say.
+-- place. So digests of all keys in their order differ where a single one does. That all four do not has a chance of
+-- (n / 2^32)^4 in n rows, or of 2^-64 that one key's hash is another's. (Joining the tables row by row, or numbering the rows, costs
+-- more.) NULL: cannot say.
 -- concat, and not a cast: a type may have a cast to text of its owner's.
 create or replace function :"schema".rekeyed_sql(relid oid) returns text
 language plpgsql stable
@@ -285,18 +287,16 @@ set search_path = pg_catalog, :"schema", pg_temp
 as $$
 #variable_conflict use_variable
 declare
-  key constant text[] := key_of(relid); one text := '0'; two text := '1'; list text;
+  key constant text[] := key_of(relid); hash text := '0';
 begin
   if key is null then
     return null;
   end if;
   for n in 1..array_length(key, 1) loop
-    list := concat(list || ', ', format('concat(i.%I) collate "C" as k%s', key[n][1], n));
-    one := format('hashtextextended(i.k%s, %s)', n, one);
-    two := format('hashtextextended(i.k%s, %s)', n, two);
+    hash := format('hashtextextended(concat(i.%I) collate "C", %s)', key[n][1], hash);
   end loop;
-  return format('select (select row(digest(%1$s), digest(%2$s)) from (select %3$s from old_rows i offset 0) i)'
-                ' is distinct from (select row(digest(%1$s), digest(%2$s)) from (select %3$s from new_rows i offset 0) i)', one, two, list);
+  return format('select (select row(digest(k), digest(~ k), digest(k # 1), digest(k # 2)) from (select %1$s as k from old_rows i offset 0) i)'
+                ' is distinct from (select row(digest(k), digest(~ k), digest(k # 1), digest(k # 2)) from (select %1$s as k from new_rows i offset 0) i)', hash);
 end
 $$;
 
@@ -445,8 +445,8 @@ begin
         select coalesce(tg_argv[0], tg_relid::regclass::text), left(tg_op, 1), false, json_agg(d.doc)
         from (select s.doc, s.size / 7000 as pack
               from (select r.doc, sum(pg_column_size(r.doc)) over (rows unbounded preceding) as size
-                    from (select row_to_json(o.*) as doc from old_rows o
-                          where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+                    from (select row_to_json(w.image) as doc from (select o as image from old_rows o offset 0) w
+                          where case when pg_column_size(w.image) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
                           offset 16) r) s
               order by pack, s.size offset 0) d
         group by d.pack order by d.pack;
@@ -455,8 +455,8 @@ begin
         select coalesce(tg_argv[0], tg_relid::regclass::text), left(tg_op, 1), false, json_agg(d.doc)
         from (select s.doc, s.size / 7000 as pack
               from (select r.doc, sum(pg_column_size(r.doc)) over (rows unbounded preceding) as size
-                    from (select row_to_json(n.*) as doc from new_rows n
-                          where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+                    from (select row_to_json(w.image) as doc from (select n as image from new_rows n offset 0) w
+                          where case when pg_column_size(w.image) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
                           offset 16) r) s
               order by pack, s.size offset 0) d
         group by d.pack order by d.pack;
@@ -471,8 +471,8 @@ begin
     else
       -- Where the key is the first column, and still has its name, no SQL has to be made and planned.
       if tg_argv[2] <> '' and (select starts_with(row_to_json(n.*)::text, tg_argv[2]) from new_rows n limit 1) then
-        doubt := (select row(digest(hashtextextended(i.k, 0)), digest(hashtextextended(i.k, 1))) from (select concat(o."lockstep: first") collate "C" as k from old_rows o ("lockstep: first") offset 0) i)
-                 is distinct from (select row(digest(hashtextextended(i.k, 0)), digest(hashtextextended(i.k, 1))) from (select concat(n."lockstep: first") collate "C" as k from new_rows n ("lockstep: first") offset 0) i);
+        doubt := (select row(digest(i.k), digest(~ i.k), digest(i.k # 1), digest(i.k # 2)) from (select hashtextextended(concat(o."lockstep: first") collate "C", 0) as k from old_rows o ("lockstep: first") offset 0) i)
+                 is distinct from (select row(digest(i.k), digest(~ i.k), digest(i.k # 1), digest(i.k # 2)) from (select hashtextextended(concat(n."lockstep: first") collate "C", 0) as k from new_rows n ("lockstep: first") offset 0) i);
       else
         sql := rekeyed_sql(tg_relid);
         if sql is null then
