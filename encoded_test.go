@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 	"github.com/jackc/pgx/v5/pgxpool"
@@ -196,5 +199,106 @@ func TestANodeThatIsClosedBeforeItsRowsAreDecodedKeepsThem(t *testing.T) {
 			t.Fatal(err)
 		}
 		sameAs(t, pool, table, func(r thing) int { return r.ID }, sameThing)
+	}
+}
+
+// While rows are decoded, writers write them by ones and by thousands, connections are cut, and readers sum up what views show:
+// each is a state that the database was in. What is missed between one life of the node and the next one is replayed.
+func TestRowsThatStayEncodedFollowWritersThroughFaults(t *testing.T) {
+	db := manyThings(t)
+	pool := db.Pool(t)
+	cfg := quiet
+	cfg.Checkpoint, cfg.MaxLag, cfg.CheckpointEvery, cfg.DetectMutation = t.TempDir(), 1000, -1, false
+	const total = int64(many) * (many + 1) / 2 // of all v, in every state: rows that come and go have 0
+	ctx, stop := context.WithCancel(deadline(t))
+	defer stop()
+	var work sync.WaitGroup
+	for w := range 2 {
+		rng := rand.New(rand.NewPCG(uint64(w), 1))
+		work.Go(func() {
+			pace := time.NewTicker(10 * time.Millisecond) // the race detector's node has to keep up
+			defer pace.Stop()
+			for n := 0; ctx.Err() == nil; n++ {
+				<-pace.C
+				a, b := 2*rng.IntN(many/2)+1, 2*rng.IntN(many/2)+2
+				sql := fmt.Sprintf("update things set v = v + 7 where id = %d; update things set v = v - 7 where id = %d", a, b)
+				switch n % 200 {
+				case 0:
+					sql = fmt.Sprintf("update things set v = v + case when id %% 2 = 0 then 3 else -3 end where id between %d and %d", a, min(a+2001, many))
+				case 50:
+					sql = fmt.Sprintf("insert into things select %d + i, null, '', 0 from generate_series(1, 3000) i on conflict do nothing", (w+1)*1_000_000)
+				case 100, 150:
+					sql = fmt.Sprintf("delete from things where id > %d and id < %d", (w+1)*1_000_000, (w+1)*1_000_000+rng.IntN(3000))
+				}
+				// One message is one transaction. Two bulks can wait for each other, and one is then refused.
+				if _, err := pool.Exec(ctx, sql, pgx.QueryExecModeSimpleProtocol); err != nil && ctx.Err() == nil && !strings.Contains(err.Error(), "40P01") && !strings.Contains(err.Error(), "57P01") {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	for life := range 6 {
+		d := decoded{make(chan int64, 1)}
+		cfg.Logger = slog.New(d)
+		table, byName := things(1), names()
+		node, err := lockstep.Start(ctx, pool, cfg, table, byName)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if s := node.Status(); s.Checkpoint.Restored != (life > 0) || life > 0 && len(s.Loads) > 0 {
+			t.Fatalf("life %d: %+v, %+v", life, s.Checkpoint, s.Loads)
+		}
+		walk := func() {
+			node.View(func(v *lockstep.View) {
+				sum := int64(0)
+				for _, row := range table.At(v).All() {
+					sum += row.V
+				}
+				if sum != total {
+					t.Errorf("life %d: a view sums up to %d, want %d", life, sum, total)
+				}
+			})
+		}
+		reading, enough := context.WithCancel(ctx)
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			for reading.Err() == nil {
+				walk()
+			}
+		})
+		readers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(life), 2))
+			for reading.Err() == nil {
+				id := 1 + rng.IntN(many)
+				if row, ok := table.Get(id); !ok || row.ID != id || row.Note != fmt.Sprintf("note of %d", id) {
+					t.Errorf("life %d: row %d is %+v, %v", life, id, row, ok)
+				}
+			}
+		})
+		db.Exec(t, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'lockstep%'")
+		if life > 0 && life%2 == 0 { // else it is closed while they are decoded
+			select {
+			case <-d.rows:
+			case <-ctx.Done():
+				t.Fatal("the rows are not decoded")
+			}
+		}
+		if err := node.Barrier(ctx); err != nil {
+			t.Error(err)
+		}
+		walk()
+		enough()
+		readers.Wait()
+		if life == 5 {
+			stop()
+			work.Wait()
+			if err := node.Barrier(deadline(t)); err != nil {
+				t.Error(err)
+			}
+			sameAs(t, pool, table, func(r thing) int { return r.ID }, sameThing)
+		}
+		if err := node.Close(deadline(t)); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
