@@ -3,6 +3,7 @@ package lockstep
 import (
 	"crypto/sha256"
 	"debug/elf"
+	"encoding/base64"
 	"encoding/hex"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 	"os"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/jackc/pgx/v5"
@@ -225,8 +227,24 @@ var build = sync.OnceValue(func() string {
 	if err != nil || len(note) <= noteHead {
 		return ""
 	}
-	return string(note[noteHead:])
+	return contentID(string(note[noteHead:]))
 })
+
+// contentID is a Go build ID that the go command has made, of four sums of which the last is over all that was linked; else "". Other
+// builders leave their own text there, which may be the same for all that they build.
+func contentID(id string) string {
+	id = strings.TrimRight(id, "\x00")
+	sums := strings.Split(id, "/")
+	for _, sum := range sums {
+		if raw, err := base64.RawURLEncoding.DecodeString(sum); err != nil || len(raw) != 15 {
+			return ""
+		}
+	}
+	if len(sums) != 4 {
+		return ""
+	}
+	return id
+}
 
 // ownTypes is a map for a goroutine of its own: pgx's codec of enums remembers
 // what it has read, so where these columns lead to one they get another.

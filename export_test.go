@@ -19,3 +19,6 @@ func AnotherBuild(t testing.TB) {
 
 // Build identifies this build of the program, "" if it cannot be told from others.
 func Build() string { return build() }
+
+// ContentID is contentID.
+func ContentID(id string) string { return contentID(id) }

@@ -107,7 +107,7 @@ func takeIn(b *testing.B, place *checkpoint.Store, t replay.Table, store *cache.
 	defer r.Close()
 	w := store.Begin()
 	t.BeginReplace(w)
-	kept := f.Keep(plan)
+	kept := f.Keep(plan, nil)
 	if kept == nil {
 		b.Fatal("the rows cannot stay encoded")
 	}

@@ -16,6 +16,7 @@ const batchRows = 256
 type Batch[K comparable, T any] struct {
 	num     uint64 // of a Replace's versions
 	hash    *keyHash[K]
+	seed    uint64 // of the first hash
 	size    *sizing[K, T]
 	next    *node[K, T] // what New has given out
 	nodes   []*node[K, T]
@@ -56,8 +57,21 @@ func (b *Batch[K, T]) AddFrom(o Origin, k K) {
 func (b *Batch[K, T]) add(k K) *node[K, T] {
 	n := b.next
 	n.key = k
+	if len(b.hashes) == 0 {
+		b.seed = b.hash.number.Load()
+	}
 	b.nodes, b.hashes, b.next = append(b.nodes, n), append(b.hashes, b.hash.of(k)), nil
 	return n
+}
+
+// rehash hashes again where the table has taken over another seed since the first row was added.
+func (b *Batch[K, T]) rehash() {
+	if len(b.hashes) == 0 || b.seed == b.hash.number.Load() {
+		return
+	}
+	for i, n := range b.nodes {
+		b.hashes[i] = b.hash.of(n.key)
+	}
 }
 
 // Drop forgets what was added.

@@ -20,6 +20,9 @@ type Decoding[T any] struct {
 	// Peek lends a function, for one goroutine and until done is called, that reads rows which are only looked at, into a zero T or one that it
 	// has read before: what it leads to may lie in src. It refuses whatever Decode refuses.
 	Peek func() (peek func(src []byte, into *T) error, done func())
+	// Spoiled is called where a row turns out to be another one than it was believed to be, before the panic that
+	// follows: there is no row to show to whoever asked for it. It removes what the rows came from. It may be nil.
+	Spoiled func(error)
 }
 
 // Encoded is the whole content of an empty table in an encoded form, as a checkpoint has it. Each row is looked at once
@@ -69,6 +72,8 @@ type Plan struct {
 	Order uint64
 	// Bytes is what they take once they are decoded.
 	Bytes int64
+	// Size is what they take at the most as they are, with their lengths and placings. Who reads them knows it.
+	Size int64 `json:"-"`
 }
 
 // Plan announces the rows that a view sees, in the order in which All yields them. A table with keys of the same type can adopt
@@ -108,11 +113,10 @@ var ErrManyEncoded = errors.New("cache: there are more encoded rows than were an
 // WorthEncoding says whether the planned rows would stay encoded, and can. They do not where somebody has to look at each of them: an index, subscribers,
 // or whoever looks for mutations.
 func (t *Table[K, T]) WorthEncoding(p Plan) bool {
-	t.declaring.Lock() // guards indexes, with the writer's lock
-	defer t.declaring.Unlock()
+	// It waits for nothing: whoever declares an index waits for the writer, which may wait for who asks this. An index that comes later decodes the rows.
 	s := t.store.Load()
-	return s != nil && len(t.indexes) == 0 && t.sums == nil && p.Rows > t.scanAfter && p.Rows > s.opts.MaxLag &&
-		uint64(p.Bytes) <= math.MaxUint32 // encoded they take less
+	return s != nil && !t.indexed.Load() && t.sums == nil && p.Rows > t.scanAfter && p.Rows > s.opts.MaxLag &&
+		p.Rows <= math.MaxUint32 && uint64(p.Size) <= math.MaxUint32
 }
 
 // Encoded makes an empty Encoded for the planned rows, whose keys key finds. With trusted their placings and Plan.Bytes are believed: the rows, key, and codec must be
@@ -246,7 +250,8 @@ func (e *Encoded[K, T]) look(looked []lookedAt, src []byte, peek peeking[T]) (_ 
 // keyAt finds the key of the row that begins at a place less 1.
 func (e *Encoded[K, T]) keyAt(at uint32, peek peeking[T]) (k K, err error) {
 	var row T
-	if err := peek(e.source(at), &row); err != nil {
+	src, _ := e.source(at)
+	if err := peek(src, &row); err != nil {
 		return k, err
 	}
 	return e.key(row), nil
@@ -348,15 +353,18 @@ func (e *Encoded[K, T]) part(at uint32) int {
 	return sort.Search(len(e.begin), func(i int) bool { return e.begin[i] > at }) - 1
 }
 
-// source is the row that begins at a place less 1.
-func (e *Encoded[K, T]) source(at uint32) []byte {
+// source is the row that begins at a place less 1, and its placing.
+func (e *Encoded[K, T]) source(at uint32) (row, placing []byte) {
 	at--
 	part := e.part(at)
-	row, _, err := e.split(e.parts[part][at-e.begin[part]:])
+	all, _, err := SplitEncoded(e.parts[part][at-e.begin[part]:])
+	if err == nil {
+		row, err = e.plan.Unplaced(all)
+	}
 	if err != nil {
 		panic(err) // it was read before
 	}
-	return row
+	return row, all[:len(all)-len(row)]
 }
 
 // PutEncoded stages encoded rows, to which nobody adds any more, instead of any others. The table must have been empty when Replace was
@@ -400,10 +408,14 @@ func (e *Encoded[K, T]) decode(bucket, p int) {
 		return
 	}
 	n := &node[K, T]{ver: e.num}
-	if err := e.codec.Decode(e.source(*at), &n.row); err != nil {
-		panic(fmt.Sprintf("cache: table %s: an encoded row cannot be read that could be before: %v", e.t.name, err))
+	src, placing := e.source(*at)
+	if err := e.codec.Decode(src, &n.row); err != nil {
+		e.spoiled(fmt.Errorf("an encoded row cannot be read: %w", err))
 	}
 	n.key = e.key(n.row)
+	if h := e.hash.of(n.key); e.trusted && (int(binary.LittleEndian.Uint32(placing)) != e.table.home(h) || placing[4] != uint8(tagOf(h))) {
+		e.spoiled(errMisplaced)
+	}
 	atomic.StorePointer(&e.table.buckets[bucket].heads[p], unsafe.Pointer(n))
 	atomic.StoreUint32(at, 0)
 	if e.left.Add(-1) == 0 {
@@ -411,7 +423,18 @@ func (e *Encoded[K, T]) decode(bucket, p int) {
 	}
 }
 
-// Decode decodes what is still encoded, until ctx ends. Neither readers nor the writer wait for it for longer than a row takes.
+// spoiled panics: what was believed of a row is not true. Rows that were looked at are what they were; of those that are trusted
+// this build of the program has written each.
+func (e *Encoded[K, T]) spoiled(err error) {
+	err = fmt.Errorf("cache: table %s: %w", e.t.name, err)
+	if e.codec.Spoiled != nil {
+		e.codec.Spoiled(err)
+	}
+	panic(err)
+}
+
+// Decode decodes what is still encoded, until ctx ends. Readers do not wait for it for longer than a row takes, nor does a writer; but one
+// whose row makes the table grow, or shrink, decodes all that are left.
 func (t *Table[K, T]) Decode(ctx context.Context) {
 	const atOnce = 64
 	e := t.rows.encoded.Load()

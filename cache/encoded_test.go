@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -435,5 +436,117 @@ func decodingEndsWithItsContext(t *testing.T, trusted bool) {
 	r.s.Decode(context.Background())
 	if r.decoded.Load() != 2000 || r.s.EncodedRows() != 0 {
 		t.Errorf("%d rows were decoded, %d are left", r.decoded.Load(), r.s.EncodedRows())
+	}
+}
+
+// Whoever asks whether rows would stay encoded may be who the writer waits for, and an index that is declared waits for the writer.
+func TestAnIndexThatWaitsForTheWriterHoldsUpNobodyWhoAsks(t *testing.T) {
+	tab := NewTable[int, encodedRow]("t")
+	s, err := NewStore(Options{MaxLag: 10}, tab)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	tab.scanAfter = 100
+	p := Plan{Rows: 1000}
+	if !tab.WorthEncoding(p) {
+		t.Error("rows of a table without an index would not stay encoded")
+	}
+	w := s.Begin()
+	declared := make(chan struct{})
+	go func() {
+		defer close(declared)
+		NewIndex(tab, func(r encodedRow) string { return r.Note })
+	}()
+	for !tab.indexed.Load() { // then it waits for w
+		runtime.Gosched()
+	}
+	if tab.WorthEncoding(p) {
+		t.Error("rows of a table with an index would stay encoded")
+	}
+	w.Abort()
+	<-declared
+}
+
+// A believed row that is another one is never shown: what it came from is removed, and then it is a panic.
+func TestABelievedRowThatIsAnotherOneIsNotShown(t *testing.T) {
+	for name, c := range map[string]struct {
+		spoil func(row []byte) []byte
+		key   func(encodedRow) int
+		want  string
+	}{
+		"it cannot be read":            {func(row []byte) []byte { return row[:placingLen+3] }, keyOfEncoded, "too short"},
+		"its key is another one's now": {func(row []byte) []byte { return row }, func(r encodedRow) int { return keyOfEncoded(r) + r.K%2*5000 }, "key function is another one"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := &encodedRig{TB: t, tab: NewTable[int, encodedRow]("t")}
+			var err error
+			if r.s, err = NewStore(Options{MaxLag: 10}, r.tab); err != nil {
+				t.Fatal(err)
+			}
+			defer r.s.Close()
+			r.tab.scanAfter = 100
+			p := plan(t, 1000)
+			codec := r.codec()
+			var spoiled error
+			codec.Spoiled = func(err error) { spoiled = err }
+			var src []byte
+			var odd int // the second one of each 32 is not looked at
+			for i, k := range p.keys {
+				row := append(p.placing(nil, k), binary.LittleEndian.AppendUint64(nil, uint64(k))...)
+				if i == 1 {
+					odd = k
+					row = c.spoil(row)
+				}
+				src = append(binary.AppendUvarint(src, uint64(len(row))), row...)
+			}
+			key := func(r encodedRow) int {
+				if r.K == odd {
+					return c.key(encodedRow{odd | 1, ""})
+				}
+				return r.K
+			}
+			e := r.tab.Encoded(p.Plan, true, key, codec)
+			if err := e.Add(src); err != nil {
+				t.Fatal(err)
+			}
+			w := r.s.Begin()
+			rep := r.tab.Replace(w, nil)
+			if err := errors.Join(rep.PutEncoded(e), rep.Done()); err != nil {
+				t.Fatal(err)
+			}
+			w.Publish(nil)
+			defer func() {
+				said := fmt.Sprint(recover())
+				if !strings.Contains(said, c.want) || spoiled == nil || spoiled.Error() != said {
+					t.Errorf("it panics with %q and has told %v", said, spoiled)
+				}
+			}()
+			r.tab.Decode(t.Context())
+		})
+	}
+}
+
+// A batch that was filled before a table took over the seed of encoded rows finds them all the same.
+func TestABatchOfBeforeEncodedRowsFindsTheirKeys(t *testing.T) {
+	r := stageEncoded(t, 1000, true)
+	r.w.Abort()
+	p := plan(t, 1000)
+	e := r.tab.Encoded(p.Plan, false, keyOfEncoded, r.codec())
+	if err := e.Add(encodedRows(p.placing, p.keys...)); err != nil {
+		t.Fatal(err)
+	}
+	b := r.tab.Batch()
+	*b.New() = encodedRow{7, "new"}
+	b.AddFrom(Origin{}, 7)
+	w := r.s.Begin()
+	rep := r.tab.Replace(w, nil)
+	if err := errors.Join(rep.PutEncoded(e), rep.Done()); err != nil {
+		t.Fatal(err)
+	}
+	r.tab.PutBatch(w, b)
+	w.Publish(nil)
+	if row, ok := r.tab.Get(7); !ok || row.Note != "new" || r.tab.Len() != 1000 {
+		t.Errorf("%+v, %v of %d rows", row, ok, r.tab.Len())
 	}
 }

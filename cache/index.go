@@ -41,6 +41,7 @@ func NewIndex[IK comparable, K comparable, T any](t *Table[K, T], fn func(T) IK)
 		t.wrong = append(t.wrong, fmt.Errorf("cache: table %s: an index has no function", t.name))
 		return x
 	}
+	t.indexed.Store(true)
 	if s := t.store.Load(); s != nil {
 		s.writing.Lock()
 		defer s.writing.Unlock()

@@ -21,7 +21,8 @@ type Table[K comparable, T any] struct {
 	held      atomic.Int64 // estimated bytes of all linked versions
 	indexHeld atomic.Int64 // of all indexes
 
-	declaring sync.Mutex // guards indexes and mistakes until a store attaches the table
+	declaring sync.Mutex  // guards indexes and mistakes until a store attaches the table
+	indexed   atomic.Bool // an index is declared, or about to be
 	wrong     []error
 
 	// The writer's own, guarded by Store.writing once attached.

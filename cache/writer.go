@@ -102,6 +102,7 @@ func (t *Table[K, T]) Batch() *Batch[K, T] { return newBatch(t, 0, 0) }
 // for many of them at once.
 func (t *Table[K, T]) PutBatch(w *Writer, b *Batch[K, T]) {
 	t.mustBelong(w)
+	b.rehash()
 	for i, n := range b.nodes {
 		if i%touchedAtOnce == 0 {
 			t.stage.seen = t.rows.touch(b.hashes[i:min(i+touchedAtOnce, len(b.hashes))])

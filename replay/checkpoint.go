@@ -12,7 +12,7 @@ import (
 )
 
 // Checkpoints is the place of one engine's checkpoint: a head and rows that
-// come back as they were written, or an error. It is used from one goroutine at a time.
+// come back as they were written, or an error. It is used from one goroutine at a time, but for Remove.
 type Checkpoints interface {
 	// Open opens the checkpoint that was written last. Neither a reader nor an
 	// error means that there is none.
@@ -32,6 +32,8 @@ type CheckpointReader interface {
 	// Next returns some more rows of one table, as EncodedRows. They are not to be believed before check, which any goroutine may
 	// call, has returned nil. io.EOF comes once, after everything, and says that nothing was missing if every check has returned nil.
 	Next() (table int, rows []byte, check func() error, err error)
+	// Size is the checkpoint's, in bytes.
+	Size() int64
 	// Rewind makes Next begin again.
 	Rewind() error
 	// Close ends it.
@@ -92,6 +94,16 @@ func parseHead(b []byte) (*head, error) {
 		return nil, errors.New("it has no position")
 	}
 	return h, nil
+}
+
+// within says what cannot be true of a checkpoint of that size: a row takes a byte at least.
+func (h *head) within(size int64) error {
+	for _, t := range h.Tables {
+		if t.Plan.Rows < 0 || int64(t.Plan.Rows) > size || t.Plan.Bytes < 0 {
+			return fmt.Errorf("its head announces %d rows of table %s, of %d bytes", t.Plan.Rows, t.Name, t.Plan.Bytes)
+		}
+	}
+	return nil
 }
 
 // CheckpointInfo is what a checkpoint's head says of it.

@@ -121,6 +121,14 @@ type placeReader struct {
 
 func (r *placeReader) Head() []byte { return r.kept.head }
 func (r *placeReader) Close() error { return nil }
+func (r *placeReader) Size() int64 {
+	size := len(r.kept.head)
+	for _, row := range r.kept.rows {
+		size += 1 + len(row.row)
+	}
+	return int64(size)
+}
+
 func (r *placeReader) Rewind() error {
 	r.at = 0
 	return nil

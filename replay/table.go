@@ -58,7 +58,7 @@ type Frozen interface {
 	// on the engine's. Both come between BeginReplace and EndReplace of the table.
 	Thaw(p Plan, rows EncodedRows) (stage func() error, err error)
 	// Keep prepares to take all rows in without decoding them. nil: they are to be thawed.
-	Keep(p Plan) Kept
+	Keep(p Plan, spoiled func(error)) Kept
 }
 
 // Kept is a table's rows that stay encoded until they are read, see [cache.Encoded].
@@ -323,7 +323,7 @@ func (f *frozen[K, T]) Thaw(p Plan, rows EncodedRows) (stage func() error, err e
 	return func() error { return load.PutBatch(batch) }, nil
 }
 
-func (f *frozen[K, T]) Keep(p Plan) Kept {
+func (f *frozen[K, T]) Keep(p Plan, spoiled func(error)) Kept {
 	if f.codec.Peeker == nil || !f.b.Table.WorthEncoding(p.Plan) {
 		return nil
 	}
@@ -334,7 +334,8 @@ func (f *frozen[K, T]) Keep(p Plan) Kept {
 			defer done()
 			return decode(src, into)
 		},
-		Peek: func() (func(src []byte, into *T) error, func()) { return lend[T](&f.peekers) },
+		Peek:    func() (func(src []byte, into *T) error, func()) { return lend[T](&f.peekers) },
+		Spoiled: spoiled,
 	}
 	return &keptRows[K, T]{f.b, f.b.Table.Encoded(p.Plan, trusted, f.b.Key, decoding)}
 }

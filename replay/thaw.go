@@ -90,7 +90,7 @@ func (r *reading) prepare(tables []Table) {
 	}
 	for i, at := range r.w.at {
 		if at >= 0 {
-			r.place[at], r.kept[i] = i, keep(tables[i], &r.w.h.Tables[at])
+			r.place[at], r.kept[i] = i, r.w.keep(tables[i], &r.w.h.Tables[at])
 		}
 	}
 }
@@ -123,12 +123,14 @@ func (r *reading) readParts() error {
 }
 
 // keep prepares to leave a table's rows encoded; nil if they are to be decoded.
-func keep(t Table, h *headTable) Kept {
+func (w *warm) keep(t Table, h *headTable) Kept {
 	f, err := t.FreezeAs(h.Shape)
 	if err != nil || f.Shape() != h.Shape {
 		return nil
 	}
-	return f.Keep(h.Plan)
+	p := h.Plan
+	p.Size = w.r.Size()
+	return f.Keep(p, w.spoiled)
 }
 
 // look takes in a part, of an engine's table or -1, and hands on what has to be decoded.

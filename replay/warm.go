@@ -19,6 +19,7 @@ type warm struct {
 	h       *head
 	at      []int    // engine's tables: place in h.Tables, -1: not in it
 	reading *reading // that no cut has taken; nil: none
+	spoiled func(error)
 }
 
 // refusal ends a fetch that was to begin with a checkpoint. A load follows.
@@ -39,8 +40,11 @@ func (l *loop) findCheckpoint() {
 	if r == nil {
 		return
 	}
-	l.warm = &warm{r: r}
-	if l.warm.h, err = parseHead(r.Head()); err != nil {
+	l.warm = &warm{r: r, spoiled: l.spoiled}
+	if l.warm.h, err = parseHead(r.Head()); err == nil {
+		err = l.warm.h.within(r.Size())
+	}
+	if err != nil {
 		l.refuse(refusalOf("", err))
 		return
 	}
@@ -63,6 +67,14 @@ func (l *loop) findCheckpoint() {
 		return
 	}
 	l.warm.reading = l.warm.read(l.e.tables, &l.progress)
+}
+
+// spoiled removes the checkpoint of which a row is not what it was believed to be, so that the next start, after the panic that follows, loads.
+func (l *loop) spoiled(err error) {
+	l.log.Error("replay: the checkpoint is not what it was believed to be, and is removed", "error", err)
+	if err := l.cfg.Checkpoints.Remove(); err != nil {
+		l.log.Error("replay: the checkpoint cannot be removed", "error", err)
+	}
 }
 
 // refuse gives the checkpoint up, and whatever was taken from it.

@@ -130,6 +130,9 @@ func TestACheckpointThatIsNoLongerGoodIsRefusedWithItsReason(t *testing.T) {
 		"unreadable":            {func(_ *testing.T, _ *rig, p *place) { p.noOpen = errors.New("no such luck") }, "no such luck"},
 		"no head":               {func(_ *testing.T, _ *rig, p *place) { p.last().head = []byte("{") }, "its head cannot be read"},
 		"a later version":       {func(t *testing.T, _ *rig, p *place) { p.changeHead(t, func(h *head) { h.Version++ }) }, "it is of version 2"},
+		"more rows than can be": {func(t *testing.T, _ *rig, p *place) {
+			p.changeHead(t, func(h *head) { h.Tables[0].Plan.Rows = 1 << 45 })
+		}, "its head announces 35184372088832 rows"},
 		"no position": {func(t *testing.T, _ *rig, p *place) {
 			p.changeHead(t, func(h *head) { h.Position = outbox.Position{} })
 		}, "no position"},
