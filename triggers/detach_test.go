@@ -48,9 +48,13 @@ func TestDetachLeavesTheTableAsItWasAndTheOthersCaptured(t *testing.T) {
 func TestDetachRefusesWhatIsNotCapturedAndDoesTheRest(t *testing.T) {
 	r := newRig(t, installTables+`; create table "odd %s ""name" (id int primary key)`, "public.a", "public.part", `"odd %s ""name"`)
 	o := triggers.Options{Logger: quiet}
+	noName := triggers.ErrNoTable
+	if r.Server().Version() >= 160000 { // to_regclass says of it what it says of a name that nothing has
+		noName = triggers.ErrNotCaptured
+	}
 	for name, want := range map[string]error{
 		"public.nowhere": triggers.ErrNotCaptured, "public.part_1": triggers.ErrNotCaptured, "lockstep.outbox": triggers.ErrNotCaptured,
-		"a b": triggers.ErrNoTable, "": triggers.ErrNoTable, "x.public.a": triggers.ErrNoTable,
+		"a b": noName, "": noName, "x.public.a": triggers.ErrNoTable,
 	} {
 		if err := triggers.Detach(t.Context(), r.pool, o, name); !errors.Is(err, want) || !strings.HasPrefix(err.Error(), "table "+name+": ") {
 			t.Errorf("%q: %v", name, err)
