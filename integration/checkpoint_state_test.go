@@ -87,7 +87,8 @@ func fold(t *testing.T, db *pgtest.DB, rows map[int]item, at outbox.Position) {
 		Op  string
 		Row item
 	}
-	list, _ := db.Pool(t).Query(deadline(t), `select xid, op::text, row from lockstep.outbox order by seq`) // CollectRows has its error
+	list, _ := db.Pool(t).Query(deadline(t), `select o.xid, o.op::text, d.doc from lockstep.outbox o,
+		json_array_elements(case json_typeof(o.row) when 'array' then o.row else json_build_array(o.row) end) with ordinality d (doc, part) order by o.seq, d.part`) // CollectRows has its error
 	events, err := pgx.CollectRows(list, pgx.RowToStructByPos[event])
 	if err != nil {
 		t.Fatal(err)

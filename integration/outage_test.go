@@ -284,7 +284,7 @@ func TestFetchThatBreaksInTheMiddleLeavesNothing(t *testing.T) {
 	node := startNode(t, pool, lockstep.Config{MaxLag: 1_000_000}, table)
 	changes := subscribe(t, table)
 	faster := toxic(t, proxy, "bandwidth", `"rate": 300`)
-	const rows = 60_000
+	const rows = 250_000
 	db.Exec(t, fmt.Sprintf("insert into items select i, 7 from generate_series(1001, %d) i", 1000+rows))
 	conn := db.Conn(t)
 	until(t, "the fetch is in the middle of its answer", func() bool {

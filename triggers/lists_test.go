@@ -2,6 +2,7 @@ package triggers_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 )
 
@@ -109,6 +110,20 @@ func TestKeysOfManyRowsThatChangeLeaveNoneBehind(t *testing.T) {
 	for _, sql := range []string{
 		"update a set v = v + 1, id = case when id = 700 then 5000 else id end",
 		"update a set v = v + 1, id = -id", "update a set id = -id where id < 0", "update a set v = 9",
+	} {
+		r.Exec(t, sql)
+		r.wantFold(t, sql)
+	}
+}
+
+// Columns may be called like whatever capture calls its own, and like what a statement that packs does.
+func TestColumnsOfManyRowsMayHaveAnyName(t *testing.T) {
+	const names = "n, o, r, s, d, i, w, k, doc, size, pack, part, note, kind, mark, lead"
+	r := newRig(t, "create table a (key int primary key, "+strings.ReplaceAll(names, ",", " int,")+" int); create table b ("+strings.ReplaceAll(names, ",", " int,")+" int, primary key (n, o))", "public.a", "public.b")
+	for _, sql := range []string{
+		"insert into a (key, " + names + ") select i, i, i, i, i, i, i, i, i, i, i, i, i, i, i, i, i from generate_series(1, 100) i",
+		"insert into b (" + names + ") select i, i, i, i, i, i, i, i, i, i, i, i, i, i, i, i from generate_series(1, 100) i",
+		"update a set n = 2, doc = 3", "update b set pack = 2, doc = 3", "update b set n = n + 50", "update a set key = key + 1000", "delete from a", "delete from b",
 	} {
 		r.Exec(t, sql)
 		r.wantFold(t, sql)

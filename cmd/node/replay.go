@@ -306,12 +306,13 @@ func (r *replaying) change(ev *outbox.Event) error {
 	}
 	line, err := json.Marshal(struct {
 		Seq   int64           `json:"seq"`
-		Xid   string          `json:"xid"` // 64 bits: too many for a number of JavaScript's
+		Part  int             `json:"part,omitempty"` // of a list, whose changes have one number
+		Xid   string          `json:"xid"`            // 64 bits: too many for a number of JavaScript's
 		At    time.Time       `json:"at"`
 		Table string          `json:"table"`
 		Op    string          `json:"op"`
 		Row   json.RawMessage `json:"row"`
-	}{ev.Seq, fmt.Sprint(ev.Xid), ev.At.UTC(), ev.Table, ev.Op.String(), row})
+	}{ev.Seq, ev.Part, fmt.Sprint(ev.Xid), ev.At.UTC(), ev.Table, ev.Op.String(), row})
 	if err != nil {
 		return err //nolint:wrapcheck // by the caller
 	}

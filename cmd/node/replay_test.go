@@ -12,6 +12,7 @@ import (
 // missedEvent is a line of replay.
 type missedEvent struct {
 	Seq   int64
+	Part  int
 	Xid   string
 	Table string
 	Op    string
@@ -123,12 +124,17 @@ func TestReplayPrintsEachMissedEventOnce(t *testing.T) {
 	}
 	first, _ := replay("--from", from, "--to", middle)
 	rest, _ := replay("--from", middle)
-	seen := map[int64]bool{}
+	type number struct {
+		seq  int64
+		part int
+	}
+	seen := map[number]bool{}
 	for _, ev := range append(missedEvents(t, first), missedEvents(t, rest)...) {
-		if seen[ev.Seq] {
-			t.Errorf("event %d came twice", ev.Seq)
+		n := number{ev.Seq, ev.Part}
+		if seen[n] {
+			t.Errorf("event %d came twice", n)
 		}
-		seen[ev.Seq] = true
+		seen[n] = true
 	}
 	if len(seen) != len(all) {
 		t.Errorf("in two parts %d events, at once %d", len(seen), len(all))

@@ -445,8 +445,8 @@ begin
         select coalesce(tg_argv[0], tg_relid::regclass::text), left(tg_op, 1), false, json_agg(d.doc)
         from (select s.doc, s.size / 7000 as pack
               from (select r.doc, sum(pg_column_size(r.doc)) over (rows unbounded preceding) as size
-                    from (select row_to_json(w.image) as doc from (select o as image from old_rows o offset 0) w
-                          where case when pg_column_size(w.image) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+                    from (select row_to_json(o.*) as doc from old_rows o
+                          where case when pg_column_size(o.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
                           offset 16) r) s
               order by pack, s.size offset 0) d
         group by d.pack order by d.pack;
@@ -455,8 +455,8 @@ begin
         select coalesce(tg_argv[0], tg_relid::regclass::text), left(tg_op, 1), false, json_agg(d.doc)
         from (select s.doc, s.size / 7000 as pack
               from (select r.doc, sum(pg_column_size(r.doc)) over (rows unbounded preceding) as size
-                    from (select row_to_json(w.image) as doc from (select n as image from new_rows n offset 0) w
-                          where case when pg_column_size(w.image) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
+                    from (select row_to_json(n.*) as doc from new_rows n
+                          where case when pg_column_size(n.*) > row_limit() then set_config('lockstep.big', '1', true) is null else true end
                           offset 16) r) s
               order by pack, s.size offset 0) d
         group by d.pack order by d.pack;
