@@ -232,15 +232,18 @@ func TestALoadThatFailsIsTriedAgainAndLeavesTheOldState(t *testing.T) {
 		r.db.newHistory()
 		r.write(emp, 1, "new")
 		r.set(func(db *fakeDB) {
-			db.down = nil
+			db.down, db.stays = nil, true
 			db.failAt = db.points + 6 // Open, Missing, Fetch, its header; Fetch, its header: then the rows
 		})
-		time.Sleep(160 * time.Millisecond)
+		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		if st := r.eng.Status(); st.State == Live {
-			t.Fatalf("the engine is live: the place that fails was not reached: %+v", st)
+		reached := false
+		r.set(func(db *fakeDB) { reached = db.points >= db.failAt })
+		if st := r.eng.Status(); !reached || st.State == Live {
+			t.Fatalf("the place that fails was reached: %v; %+v", reached, st)
 		}
 		r.want(r.emp, 1, "one")
+		r.set(func(db *fakeDB) { db.down, db.stays = nil, false })
 		r.heal()
 		r.want(r.emp, 1, "new")
 	})

@@ -19,8 +19,9 @@ var errPulled = errors.New("the plug was pulled")
 // script is what a test tells the fake server to do, and what it has seen.
 // Guarded by fakeDB.mu.
 type script struct {
-	points   int // places where a call could have failed so far
-	failAt   int // the place that fails; 0: none
+	points   int  // places where a call could have failed so far
+	failAt   int  // the place that fails; 0: none
+	stays    bool // down from there on
 	down     error
 	deaf     bool // rings reach nobody
 	bell     string
@@ -77,6 +78,9 @@ func (db *fakeDB) point() error {
 	defer db.mu.Unlock()
 	db.points++
 	if db.points == db.failAt {
+		if db.stays {
+			db.down = errPulled
+		}
 		return fmt.Errorf("%w at place %d", errPulled, db.failAt)
 	}
 	return db.down
